@@ -1,0 +1,30 @@
+# Everything comes from Debian's packages; scripts/install_deps.sh names them, docs/architecture.md says why each.
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+# json converts to everything otherwise, errors among them
+target_compile_definitions(nlohmann_json::nlohmann_json INTERFACE JSON_USE_IMPLICIT_CONVERSIONS=0)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(simdjson REQUIRED)
+
+# Debian's prometheus-cpp config names a civetweb that is not packaged with it; the core library is all we use.
+find_path(PROMETHEUS_INCLUDE prometheus/registry.h REQUIRED)
+find_library(PROMETHEUS_CORE prometheus-cpp-core REQUIRED)
+add_library(prometheus-cpp::core UNKNOWN IMPORTED)
+set_target_properties(prometheus-cpp::core PROPERTIES
+  IMPORTED_LOCATION ${PROMETHEUS_CORE} INTERFACE_INCLUDE_DIRECTORIES ${PROMETHEUS_INCLUDE})
+
+# Asio and Beast, compiled once.
+find_path(BOOST_INCLUDE boost/asio.hpp REQUIRED)
+file(STRINGS ${BOOST_INCLUDE}/boost/version.hpp boost_version REGEX "#define BOOST_VERSION ")
+string(REGEX MATCH "[0-9]+" boost_version "${boost_version}")
+if(boost_version LESS 108100)
+  message(FATAL_ERROR "Boost 1.81 or later is needed, found ${boost_version}")
+endif()
+add_library(pocketfleet_boost STATIC cmake/boost.cpp)
+target_include_directories(pocketfleet_boost SYSTEM PUBLIC ${BOOST_INCLUDE})
+target_compile_definitions(pocketfleet_boost PUBLIC
+  BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION BOOST_ASIO_NO_DEPRECATED)
+target_link_libraries(pocketfleet_boost PUBLIC Threads::Threads)
+set_target_properties(pocketfleet_boost PROPERTIES CXX_CLANG_TIDY "")

@@ -1,0 +1,41 @@
+// The subcommands; each returns the program's exit code.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace pocketfleet {
+
+inline constexpr int exit_good = 0;
+inline constexpr int exit_failed = 1;  ///< the machine says no: the port is taken, ...
+inline constexpr int exit_bad_file = 2;
+
+struct serve_arguments {
+  std::string phones;
+  std::string listen;  ///< empty: as the file says
+};
+int serve(const serve_arguments& arguments);
+
+int check(const std::string& file);
+
+struct demo_arguments {
+  std::string listen;
+  unsigned phones = 4;
+  std::string model;  ///< a GGUF file: real llama-server processes instead of simulated phones
+};
+int demo(const demo_arguments& arguments);
+
+struct sim_arguments {
+  unsigned count = 1;
+  std::uint16_t base_port = 0;  ///< 0: any free ones
+  std::string engine = "ollama";
+  std::string model = "qwen2.5:1.5b";
+  double decode_rate = 10;
+  double prefill_rate = 200;
+  unsigned load_ms = 0;
+  unsigned slots = 1;
+  unsigned answer_tokens = 24;
+};
+int sim_phones(const sim_arguments& arguments);
+
+}  // namespace pocketfleet

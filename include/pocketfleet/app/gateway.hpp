@@ -1,0 +1,91 @@
+// The whole gateway, wired: from a configuration to something that listens.
+#pragma once
+
+#include <boost/asio/signal_set.hpp>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pocketfleet/app/metrics.hpp"
+#include "pocketfleet/app/settings.hpp"
+#include "pocketfleet/service/ask_api.hpp"
+#include "pocketfleet/service/desk.hpp"
+#include "pocketfleet/service/dispatch.hpp"
+#include "pocketfleet/service/prober.hpp"
+#include "pocketfleet/transport/server.hpp"
+
+namespace pocketfleet {
+
+/// Created, run and destroyed by one thread; the workers beyond the first are threads of its own.
+class gateway {
+ public:
+  explicit gateway(const configuration& c);
+  gateway(const gateway&) = delete;
+  gateway& operator=(const gateway&) = delete;
+  ~gateway();
+
+  /// Binds. Errors: the address cannot be had.
+  result<std::uint16_t> listen();
+
+  /// Serves until stopped. With `signals`: SIGTERM and SIGINT drain, a second one stops, SIGHUP rereads
+  /// `file`.
+  void run(bool signals, const std::string& file = {});
+
+  // From any thread.
+
+  /// New phones and settings that can change while running; listener, workers and limits stay as they are.
+  void reload(const configuration& c);
+  void drain();  ///< run() returns when what is running has ended, or the grace is over
+  void stop();   ///< run() returns now
+
+  std::string metrics_text();
+  std::vector<phone_status> phones() { return desk_.status(); }
+
+ private:
+  /// Metrics and log lines.
+  class books final : public observer {
+   public:
+    explicit books(metrics& m) : metrics_(m) {}
+    void on_request(const request_record& r) override;
+    void on_attempt(const attempt_record& r) override { metrics_.on_attempt(r); }
+    void on_queue_wait(duration waited) override { metrics_.on_queue_wait(waited); }
+    void on_retry(std::string_view reason) override { metrics_.on_retry(reason); }
+    void on_probe(std::string_view phone, bool good) override { metrics_.on_probe(phone, good); }
+    void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) override;
+
+   private:
+    metrics& metrics_;
+  };
+  struct worker {
+    worker() : context(1) {}
+    asio::io_context context;
+    std::shared_ptr<server> listener;
+  };
+
+  static std::vector<std::unique_ptr<worker>> make_workers(unsigned n);
+  std::vector<route> routes();
+  void handle_signals(const std::string& file);
+  void reread(const std::string& file);
+  void run_worker(worker& w);
+  void begin_drain();
+
+  // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
+  // that own the coroutines.
+  gateway_settings settings_;
+  metrics metrics_;
+  books books_;
+  desk desk_;
+  dispatch dispatch_;
+  ask_api api_;
+  gateway_face face_;
+  std::vector<std::unique_ptr<worker>> workers_;
+  std::shared_ptr<prober> prober_;
+  asio::signal_set signals_;
+  wait_timer grace_;
+  std::vector<std::thread> threads_;
+  std::size_t undrained_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace pocketfleet

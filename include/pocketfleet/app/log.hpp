@@ -1,0 +1,28 @@
+// Log lines with fields, as text or JSON, on standard error.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+#include "pocketfleet/app/settings.hpp"
+
+namespace pocketfleet {
+
+enum class log_level : std::uint8_t { debug, info, warning, error };
+
+using log_value = std::variant<std::string_view, std::int64_t, bool>;
+using log_field = std::pair<std::string_view, log_value>;
+
+/// Once, before any line. `level` as in phones.json; an unknown one is "info".
+void set_up_log(std::string_view level, log_format format);
+
+bool logs(log_level level);
+
+/// "event key=value ..." or {"time","level","event","key":value ...}. Never give it a prompt or an answer.
+void log(log_level level, std::string_view event, std::initializer_list<log_field> fields = {});
+
+}  // namespace pocketfleet

@@ -1,0 +1,55 @@
+// Everything that phones.json and the command line can say, in one place.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pocketfleet/core/dispatcher.hpp"
+#include "pocketfleet/core/phone.hpp"
+#include "pocketfleet/service/settings.hpp"
+#include "pocketfleet/transport/settings.hpp"
+
+namespace pocketfleet {
+
+enum class log_format : std::uint8_t { text, json };
+
+/// The `gateway` object. Each field's key and meaning: docs/configuration.md.
+struct gateway_settings {
+  listener_settings listener{};
+  phone_link_settings links{};
+  service_settings service{};
+  dispatch_settings dispatch{};
+  std::string policy = "weighted_round_robin";
+  bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it
+  unsigned workers = 1;
+  seconds drain{120};  ///< how long running answers may go on after SIGTERM
+  std::string log_level = "info";
+  log_format log = log_format::text;
+};
+
+struct configuration {
+  gateway_settings gateway{};
+  std::vector<phone_config> phones{};
+};
+
+/// One thing that is wrong with a file, for a person to mend.
+struct mistake {
+  std::string path;      ///< JSON path, "phones[2].weight"; or "line 3, column 7" where the file is not JSON
+  std::string found;     ///< what stands there, shortened
+  std::string expected;  ///< what should
+};
+
+/// Reads and checks a file: the plain array of phones, or the object form. Either no mistakes and a
+/// configuration, or every mistake there is.
+struct loaded_configuration {
+  configuration value{};
+  std::vector<mistake> mistakes{};
+  bool ok() const { return mistakes.empty(); }
+};
+loaded_configuration load_configuration(const std::string& file);
+loaded_configuration parse_configuration(std::string_view text);
+
+/// "FILE: phones[2].weight: found 0, expected a whole number from 1 to 1000"
+std::string to_string(const mistake& m, const std::string& file);
+
+}  // namespace pocketfleet

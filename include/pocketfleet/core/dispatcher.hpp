@@ -1,0 +1,166 @@
+// The fleet and who may use it: permits, breakers, the queue. Events in, effects out.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "pocketfleet/core/breaker.hpp"
+#include "pocketfleet/core/error.hpp"
+#include "pocketfleet/core/phone.hpp"
+#include "pocketfleet/core/policy.hpp"
+#include "pocketfleet/core/retry.hpp"
+#include "pocketfleet/core/time.hpp"
+
+namespace pocketfleet {
+
+struct dispatch_settings {
+  std::size_t queue_capacity = 64;
+  breaker_settings breaker{};
+  double retry_share = 0.2;
+  std::size_t retry_floor = 3;
+  seconds probe_interval{5};  ///< how soon a phone that is down may be seen again: the least Retry-After
+};
+
+/// What a request needs of a phone.
+struct want {
+  std::string model;                 ///< normalized; empty: any phone's default
+  engine_mask engines = any_engine;  ///< engines that can do what is asked
+  bool vision = false;               ///< images are sent along
+  std::vector<phone_id> avoid{};     ///< phones that have failed this request
+  std::optional<phone_id> only{};    ///< this phone and no other
+};
+
+/// A request's name in the dispatcher's queue.
+using ticket = std::uint64_t;
+
+/// The right to run one request on one phone. Given back by exactly one settle().
+struct grant {
+  std::shared_ptr<const phone_target> phone;
+  time_point since{};
+};
+
+struct queued {};  ///< a place in the queue; a granted effect or cancel() ends it
+using decision =
+    std::variant<grant, queued, error>;  ///< error: no_phone, queue_full, model_not_found, unsupported
+
+/// Effect: a waiter got its grant.
+struct granted {
+  ticket waiter = 0;
+  grant what{};
+};
+
+/// How a phone stands, for /health and metrics.
+struct phone_status {
+  phone_config config;
+  engine_kind engine = engine_kind::unknown;
+  health state = health::unknown;
+  std::string reason;  ///< why it gets no requests now; empty if it does
+  bool healthy = false;
+  bool draining = false;
+  std::uint32_t in_flight = 0;
+  std::uint32_t permits = 0;  ///< as limited now by slots and slow start
+  breaker_state breaker = breaker_state::closed;
+  std::optional<std::uint32_t> slots{};
+  std::vector<std::string> models{};
+  std::vector<std::string> loaded{};
+};
+
+/// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.
+///
+/// Late binding: a request is bound to a phone when one is free for it, never queued behind a particular one.
+/// Whatever frees a phone (settle, report, configure, tick) hands it at once to the first waiter that can use
+/// it, so that a free phone and a waiter that could use it never stand side by side.
+class dispatcher {
+ public:
+  dispatcher(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed);
+
+  /// Takes the file's phones. Those known by host and port keep their state; those no longer named get no new
+  /// requests and are forgotten when their last one has ended.
+  std::vector<granted> configure(std::span<const phone_config> phones, time_point now);
+  void use_policy(std::unique_ptr<policy> chosen) { policy_ = std::move(chosen); }
+
+  /// A request wants a phone. `queued` means that `who` will be named by a later effect.
+  decision acquire(ticket who, const want& wanted, time_point now);
+
+  /// A waiter leaves the queue. False: it is not there (it was granted before).
+  bool cancel(ticket who);
+
+  /// A grant ends.
+  std::vector<granted> settle(const grant& what, verdict how, time_point now);
+
+  /// A probe's finding. Removed phones are ignored.
+  std::vector<granted> report(phone_id phone, const phone_report& found, time_point now);
+
+  /// Time has passed: an open breaker may have become half-open.
+  std::vector<granted> tick(time_point now);
+
+  /// A place in the retry budget; give_back_retry() when that attempt has ended.
+  bool take_retry() { return retries_.take(in_flight_ + queue_.size()); }
+  void give_back_retry() { retries_.give_back(); }
+
+  std::vector<phone_status> status(time_point now);
+  std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
+  engine_mask engines()
+      const;  ///< of the fleet; a phone whose engine is not known yet counts as every engine
+  std::size_t waiting() const { return queue_.size(); }
+
+  /// When a permit would come free for a request that came now: for Retry-After, from the measured drain
+  /// rate.
+  seconds expected_wait() const;
+  std::size_t in_flight() const { return in_flight_; }
+
+ private:
+  struct phone {
+    phone(phone_config c, const breaker_settings& settings) : config(std::move(c)), cut_out(settings) {}
+
+    phone_config config;
+    std::shared_ptr<const phone_target> target;
+    breaker cut_out;
+    health state = health::unknown;
+    std::string reason;
+    engine_kind engine = engine_kind::unknown;
+    std::vector<std::string> models;      // as the phone spells them
+    std::vector<std::string> normalized;  // the same, to compare; with the configured one
+    std::vector<std::string> loaded;
+    std::optional<std::uint32_t> slots;
+    bool vision = true;  // until the phone says otherwise
+    bool removed = false;
+    std::uint32_t in_flight = 0;
+    std::int64_t credit = 0;  // the policy's
+  };
+  struct waiter {
+    ticket who;
+    want what;
+  };
+
+  bool has_model(const phone& p, const want& wanted) const;
+  bool serves(const phone& p, const want& wanted) const;
+  bool usable(phone& p, time_point now) const;
+  std::uint32_t permits(phone& p, time_point now) const;
+  std::optional<grant> try_grant(const want& wanted, time_point now);
+  std::vector<granted> serve_queue(time_point now);
+  std::optional<error> why_never(const want& wanted, time_point now);
+  std::string models_there() const;
+  void rebuild(phone& p, phone_id id);
+  void forget_drained();
+
+  dispatch_settings settings_;
+  std::unique_ptr<policy> policy_;
+  std::minstd_rand random_;
+  retry_budget retries_;
+  std::vector<std::unique_ptr<phone>> phones_;  // by phone_id; null: removed and drained
+  std::vector<phone_id> order_;                 // those in the file, in its order
+  std::deque<waiter> queue_;
+  std::size_t in_flight_ = 0;
+  double mean_held_ = 0;               // seconds a permit is held; exponentially weighted
+  std::vector<candidate> candidates_;  // scratch
+};
+
+}  // namespace pocketfleet

@@ -1,0 +1,76 @@
+// A phone: what the file says of it, what a probe has found out, and what an attempt needs to know.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pocketfleet {
+
+/// What serves the model on a phone.
+enum class engine_kind : std::uint8_t { unknown, ollama, llama_server };
+
+std::string_view to_string(engine_kind kind);  ///< "ollama", "llama-server", "unknown"
+std::optional<engine_kind> engine_from_string(std::string_view name);  ///< the two names that a file may say
+
+/// A set of engines, one bit each.
+using engine_mask = std::uint8_t;
+constexpr engine_mask mask_of(engine_kind kind) {
+  return kind == engine_kind::unknown ? engine_mask{0}
+                                      : static_cast<engine_mask>(1U << static_cast<unsigned>(kind));
+}
+inline constexpr engine_mask any_engine = mask_of(engine_kind::ollama) | mask_of(engine_kind::llama_server);
+
+/// One entry of phones.json. Host and port identify the phone across a reload.
+struct phone_config {
+  std::string name;  ///< unique; "host:port" unless the file says otherwise
+  std::string host;  ///< IP literal or DNS name, without scheme or brackets
+  std::uint16_t port = 11434;
+  std::string model;  ///< default model; empty: the engine's own
+  std::uint32_t weight = 1;
+  std::uint32_t max_concurrency = 1;          ///< permits
+  engine_kind engine = engine_kind::unknown;  ///< unknown: detected by the prober
+  std::string serial;                         ///< adb serial, for the tools around the gateway
+
+  bool operator==(const phone_config&) const = default;
+};
+
+/// Index of a phone in the dispatcher; never reused for another phone while the process lives.
+enum class phone_id : std::uint32_t {};
+
+/// What an attempt needs to talk to a phone. Immutable and shared: a change makes a new one.
+struct phone_target {
+  phone_id id{};
+  std::string name;
+  std::string host;
+  std::uint16_t port = 0;
+  std::string host_header;  ///< "host:port", with brackets round an IPv6 literal
+  std::string model;        ///< used when the request names none
+  engine_kind engine = engine_kind::unknown;
+  bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first
+  std::vector<std::string> loaded{};  ///< normalized names, as of the last look
+};
+
+enum class health : std::uint8_t {
+  unknown,  ///< not probed yet
+  up,
+  loading,  ///< answers, but its model is still being read
+  down,
+};
+std::string_view to_string(health state);
+
+/// What one look of the prober has found. An absent optional means "not looked at" and leaves what was known.
+struct phone_report {
+  health state = health::down;
+  std::string reason{};  ///< why it is not up; short, for people
+  engine_kind engine = engine_kind::unknown;
+  std::optional<std::vector<std::string>> models{};  ///< what it can serve
+  std::optional<std::vector<std::string>> loaded{};  ///< what is in its memory now
+  std::optional<std::uint32_t> slots{};              ///< requests it can run at once
+  std::optional<bool> vision{};                      ///< takes images
+};
+
+}  // namespace pocketfleet

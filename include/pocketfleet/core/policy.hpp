@@ -1,0 +1,50 @@
+// Which of the phones that could take a request gets it. One policy a file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "pocketfleet/core/phone.hpp"
+
+namespace pocketfleet {
+
+/// A phone that is healthy, lets requests through, has the model and has a permit free.
+struct candidate {
+  phone_id phone{};
+  std::uint32_t weight = 100;  ///< hundredths, at least 1: the configured weight times the slow start's share
+  std::uint32_t in_flight = 0;
+  std::uint32_t permits = 1;
+  std::int64_t* credit =
+      nullptr;  ///< the policy's own memory of this phone, 0 at first; kept by the dispatcher
+};
+
+/// Called under the fleet's lock, so it decides from what it is given and nothing else.
+class policy {
+ public:
+  policy() = default;
+  policy(const policy&) = delete;
+  policy& operator=(const policy&) = delete;
+  virtual ~policy() = default;
+
+  virtual std::string_view name() const = 0;
+
+  /// Index of the chosen candidate. `candidates` is never empty and in the order of the file.
+  virtual std::size_t pick(std::span<const candidate> candidates) = 0;
+};
+
+/// Smooth weighted round robin, as nginx has it: over any window of sum(weights) picks among the same
+/// candidates each gets exactly its weight, and never all in one go.
+std::unique_ptr<policy> make_weighted_round_robin();
+
+/// The least busy phone: fewest requests in flight by weight; among equals, weighted round robin.
+std::unique_ptr<policy> make_least_loaded();
+
+/// By the name used in phones.json; null if there is none of that name.
+std::unique_ptr<policy> make_policy(std::string_view name);
+std::vector<std::string_view> policy_names();
+
+}  // namespace pocketfleet

@@ -1,0 +1,87 @@
+// An engine as a codec: a question in, an HTTP request out; bytes in, the pieces of an answer out. No I/O.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "pocketfleet/core/error.hpp"
+#include "pocketfleet/core/phone.hpp"
+#include "pocketfleet/wire/answer.hpp"
+#include "pocketfleet/wire/question.hpp"
+
+namespace pocketfleet {
+
+/// What goes to a phone.
+struct phone_request {
+  std::string_view method;  ///< a literal
+  std::string_view target;  ///< a literal
+  std::string body;         ///< JSON, or empty for GET
+};
+
+/// Where a decoder puts what it reads. Views are valid during the call.
+class answer_sink {
+ public:
+  answer_sink() = default;
+  answer_sink(const answer_sink&) = delete;
+  answer_sink& operator=(const answer_sink&) = delete;
+  virtual ~answer_sink() = default;
+
+  virtual void on_text(piece_kind kind, std::string_view text) = 0;
+
+  /// The phone works on the prompt: it is alive.
+  virtual void on_progress() = 0;
+};
+
+/// Reads one response body. Created for each attempt, used by it alone.
+class answer_decoder {
+ public:
+  answer_decoder() = default;
+  answer_decoder(const answer_decoder&) = delete;
+  answer_decoder& operator=(const answer_decoder&) = delete;
+  virtual ~answer_decoder() = default;
+
+  /// Bytes of the body, cut anywhere. An error ends the attempt: errc::phone_error, bad_response, too_large
+  /// or, where the phone blames the request, rejected.
+  virtual result<void> feed(std::string_view bytes, answer_sink& sink) = 0;
+
+  /// The body has ended. errc::truncated unless the engine's own end marker was seen.
+  virtual result<void> finish(answer_sink& sink) = 0;
+
+  /// The end marker has been seen; what may follow is of no interest.
+  virtual bool done() const = 0;
+
+  // Valid when done().
+  std::string done_reason;  ///< "stop", "length", ... ; empty if the engine gave none
+  usage counts{};
+};
+
+/// Stateless; the two there are live as long as the process.
+class engine {
+ public:
+  engine() = default;
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+  virtual ~engine() = default;
+
+  /// Why this engine cannot do what is asked, naming the field; nothing if it can.
+  virtual std::optional<std::string> cannot(const question& q) const = 0;
+
+  /// The request that asks for a streamed answer. `model` is the phone's default, used where the question
+  /// names none.
+  virtual phone_request encode(const question& q, std::string_view model) const = 0;
+
+  virtual std::unique_ptr<answer_decoder> decoder() const = 0;
+
+  /// The request that makes a phone read its model into memory; `keep_alive` may be null.
+  virtual phone_request warm_up(std::string_view model, const json& keep_alive) const = 0;
+};
+
+/// Never called with engine_kind::unknown.
+const engine& engine_of(engine_kind kind);
+
+/// What a response other than 200 means. `body` may be cut short.
+error phone_failure(int status, std::string_view body);
+
+}  // namespace pocketfleet

@@ -1,0 +1,59 @@
+// Answers that are there already: finished ones in the cache, and those being made for somebody else.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "pocketfleet/core/lru_cache.hpp"
+#include "pocketfleet/service/generation.hpp"
+#include "pocketfleet/wire/answer.hpp"
+
+namespace pocketfleet {
+
+struct kept_answer {
+  answer what;
+  std::string phone;
+};
+
+struct cache_status {
+  std::size_t entries = 0;
+  std::size_t bytes = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;
+  std::uint64_t joined = 0;
+  std::uint64_t evictions = 0;
+};
+
+/// Owned by the application, used from every worker.
+class answers {
+ public:
+  explicit answers(const cache_limits& limits) : cache_(limits) {}
+
+  struct found {
+    std::shared_ptr<const kept_answer> hit{};  ///< either this,
+    std::unique_ptr<listener> joined{};        ///< or somebody else's generation,
+    std::shared_ptr<generation> mine{};        ///< or `make` is to be run, and ended by store() or forget()
+  };
+
+  /// One look, one decision: two who ask the same at the same time cannot both begin.
+  found find(const cache_key& key, executor where, bool each_piece, const std::shared_ptr<generation>& make);
+
+  /// A generation has ended: well (kept, if there is room), or not.
+  void store(const cache_key& key, const std::shared_ptr<generation>& made);
+  void forget(const cache_key& key, const std::shared_ptr<generation>& made);
+
+  cache_status status() const;
+
+ private:
+  mutable std::mutex mutex_;
+  // guarded by mutex_
+  lru_cache<kept_answer> cache_;
+  std::unordered_map<cache_key, std::shared_ptr<generation>, cache_key_hash> making_;
+  std::uint64_t hits_ = 0;
+  std::uint64_t misses_ = 0;
+  std::uint64_t joined_ = 0;
+};
+
+}  // namespace pocketfleet

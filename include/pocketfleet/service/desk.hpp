@@ -1,0 +1,103 @@
+// The desk: the only lock on the fleet. Requests get their permits here, or wait.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <unordered_map>
+#include <vector>
+
+#include "pocketfleet/core/dispatcher.hpp"
+#include "pocketfleet/service/async.hpp"
+
+namespace pocketfleet {
+
+class desk;
+
+/// The right to run one request on one phone. Given back once: by settle(), or without a verdict when it is
+/// destroyed.
+class permit {
+ public:
+  permit() = default;
+  permit(desk& from, grant what) : desk_(&from), grant_(std::move(what)) {}
+  permit(permit&& other) noexcept
+      : desk_(std::exchange(other.desk_, nullptr)), grant_(std::move(other.grant_)) {}
+  permit& operator=(permit&& other) noexcept;
+  permit(const permit&) = delete;
+  permit& operator=(const permit&) = delete;
+  ~permit() { settle(verdict::neutral); }
+
+  void settle(verdict how);
+  const std::shared_ptr<const phone_target>& phone() const { return grant_.phone; }
+
+ private:
+  desk* desk_ = nullptr;
+  grant grant_;
+};
+
+/// A retry under way, as the budget counts them.
+class retry_place {
+ public:
+  explicit retry_place(desk& of) : desk_(&of) {}
+  retry_place(retry_place&& other) noexcept : desk_(std::exchange(other.desk_, nullptr)) {}
+  retry_place& operator=(retry_place&& other) noexcept {
+    std::swap(desk_, other.desk_);
+    return *this;
+  }
+  retry_place(const retry_place&) = delete;
+  retry_place& operator=(const retry_place&) = delete;
+  ~retry_place();
+
+ private:
+  desk* desk_;
+};
+
+/// Owned by the application, used from every worker. The lock is never held across a wait, I/O or a log call.
+class desk {
+ public:
+  desk(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed);
+
+  /// A permit now, or when a phone comes free, until the deadline (errc::queue_timeout) or until `stop` is
+  /// asked for on the executor's thread (errc::aborted). Other errors: as dispatcher::acquire.
+  task<result<permit>> acquire(executor where, const want& wanted, time_point deadline, std::stop_token stop);
+
+  void configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen);
+  void report(phone_id phone, const phone_report& found);
+  void tick();
+
+  /// A place in the retry budget, given back when it is destroyed; empty if the budget is used up.
+  std::optional<retry_place> take_retry();
+
+  std::vector<phone_status> status();
+  std::vector<std::shared_ptr<const phone_target>> targets();
+  engine_mask engines();
+  std::size_t waiting();
+
+ private:
+  friend class permit;
+  friend class retry_place;
+  /// A waiter's place in the queue; lives in its acquire(). Destroyed early, it leaves the queue.
+  struct place {
+    place(desk& d, executor where) : at(d), who(std::make_shared<waker>(where)) {}
+    place(const place&) = delete;
+    place& operator=(const place&) = delete;
+    ~place();
+
+    desk& at;
+    std::shared_ptr<waker> who;
+    ticket number = 0;
+    std::optional<grant> got{};  // guarded by at.mutex_
+  };
+
+  void settle(const grant& what, verdict how);
+  template <class Event>
+  void run(Event event);
+
+  std::mutex mutex_;
+  // guarded by mutex_
+  dispatcher dispatcher_;
+  std::unordered_map<ticket, place*> places_;  // those in the queue
+  ticket next_ticket_ = 0;
+};
+
+}  // namespace pocketfleet

@@ -1,0 +1,50 @@
+// What can be set about serving a request. Defaults are those of docs/configuration.md; app/settings reads
+// the file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pocketfleet/core/lru_cache.hpp"
+#include "pocketfleet/core/time.hpp"
+
+namespace pocketfleet {
+
+enum class cache_mode : std::uint8_t {
+  always,         ///< every identical /ask, as the original design had it
+  deterministic,  ///< only temperature 0, or a seed
+  never,
+};
+
+struct time_limits {
+  milliseconds connect{2'000};        ///< to a phone on the LAN; room for one lost SYN
+  milliseconds first_token{120'000};  ///< from sending the request
+  milliseconds first_token_loading{
+      300'000};  ///< the same while the phone loads the model (OLLAMA_LOAD_TIMEOUT)
+  milliseconds between_tokens{30'000};
+  milliseconds request{900'000};  ///< everything, queue included
+  milliseconds queue{30'000};     ///< waiting for a permit
+};
+
+struct probe_settings {
+  milliseconds interval{5'000};
+  milliseconds timeout{2'000};
+  double jitter = 0.2;  ///< share of the interval, to both sides
+  unsigned fall = 3;    ///< failed looks in a row until a phone is down
+  unsigned rise = 2;    ///< good looks in a row until one that was down is up
+  unsigned inventory_every =
+      6;  ///< models and slots are looked at each so many looks, and when a phone comes up
+};
+
+struct service_settings {
+  time_limits times{};
+  unsigned attempts = 3;  ///< of one request, over different phones
+  cache_mode caching = cache_mode::always;
+  cache_limits cache{};
+  std::size_t answer_bytes = std::size_t{8} << 20U;  ///< of one answer, kept in memory while it is being made
+  std::size_t batch_items = 64;
+  bool pass_load_options = false;  ///< num_ctx and the like make Ollama reload the model: refused unless true
+  probe_settings probe{};
+};
+
+}  // namespace pocketfleet

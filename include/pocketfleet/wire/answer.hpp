@@ -1,0 +1,60 @@
+// An answer while it is being made and after, whichever engine makes it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pocketfleet/core/time.hpp"
+
+namespace pocketfleet {
+
+enum class piece_kind : std::uint8_t { content, reasoning };
+
+/// Text that came in one event: from the end of the piece before to `end`, as an offset into answer::text.
+struct piece {
+  std::uint32_t end = 0;
+  piece_kind kind = piece_kind::content;
+};
+
+/// Counts and times as the engine reports them; 0 where it does not.
+struct usage {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t answer_tokens = 0;
+  nanoseconds load_time{0};
+  nanoseconds prompt_time{0};
+  nanoseconds answer_time{0};
+};
+
+struct answer {
+  std::string model;       ///< as the phone calls it
+  std::string created_at;  ///< RFC 3339, UTC
+  std::string text;        ///< all pieces in the order they came
+  std::vector<piece> pieces{};
+  std::string done_reason{};  ///< "stop", "length", ...; empty until done
+  usage counts{};
+
+  void append(piece_kind kind, std::string_view more) {
+    text.append(more);
+    pieces.push_back({static_cast<std::uint32_t>(text.size()), kind});
+  }
+  std::string_view piece_text(std::size_t i) const {
+    const std::size_t begin = i == 0 ? 0 : pieces[i - 1].end;
+    return std::string_view(text).substr(begin, pieces[i].end - begin);
+  }
+  /// All text of one kind.
+  std::string joined(piece_kind kind) const {
+    std::string out;
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      if (pieces[i].kind == kind) out.append(piece_text(i));
+    }
+    return out;
+  }
+  /// What it costs to keep.
+  std::size_t size() const {
+    return sizeof(answer) + model.size() + created_at.size() + text.size() + pieces.size() * sizeof(piece);
+  }
+};
+
+}  // namespace pocketfleet

@@ -1,0 +1,152 @@
+#include "pocketfleet/app/commands.hpp"
+
+#include <iostream>
+
+#include "pocketfleet/app/gateway.hpp"
+#include "pocketfleet/app/listen_address.hpp"
+#include "pocketfleet/app/llama_processes.hpp"
+#include "pocketfleet/app/log.hpp"
+#include "pocketfleet/app/settings.hpp"
+#include "pocketfleet/sim/fleet.hpp"
+
+namespace pocketfleet {
+namespace {
+
+void print_mistakes(const loaded_configuration& loaded, const std::string& file) {
+  for (const auto& m : loaded.mistakes) std::cerr << to_string(m, file) << '\n';
+}
+
+/// The command line goes before the file. False: it is wrong, and that was said.
+bool take_listen(gateway_settings& settings, const std::string& text) {
+  if (text.empty()) return true;
+  const auto listen = parse_listen_address(text);
+  if (!listen) {
+    std::cerr << "--listen " << text << ": expected " << listen_address_form << '\n';
+    return false;
+  }
+  if (!is_loopback(listen->address) && !settings.allow_unauthenticated_lan) {
+    std::cerr << "--listen " << text
+              << ": beyond this machine only with \"allow_unauthenticated_lan\": true in the file\n";
+    return false;
+  }
+  settings.listener.address = listen->address;
+  settings.listener.port = listen->port;
+  return true;
+}
+
+/// What `ready` prints is for people, on standard output.
+int run(const configuration& c, const std::string& file,
+        const std::function<void(const std::string&)>& ready) {
+  gateway all(c);
+  const auto port = all.listen();
+  if (!port) {
+    std::cerr << "pocketfleet: " << port.error().message << '\n';
+    return exit_failed;
+  }
+  const std::string address = to_string(listen_address{c.gateway.listener.address, *port});
+  log(log_level::info, "listening on " + address, {{"phones", static_cast<std::int64_t>(c.phones.size())}});
+  if (ready) ready(address);
+  all.run(true, file);
+  log(log_level::info, "stopped", {});
+  return exit_good;
+}
+
+void print_try(const std::string& address, std::string_view what) {
+  std::cout << what << "\nTry:\n\n  curl -s http://" << address
+            << R"(/ask -d '{"prompt":"Count to ten.","options":{"num_predict":10}}')"
+            << "\n\n  curl -sN http://" << address
+            << R"(/ask_stream -d '{"prompt":"Count to twenty.","options":{"num_predict":20}}')"
+            << "\n\n  curl -s http://" << address << "/health\n\nCtrl-C ends it.\n"
+            << std::flush;
+}
+
+}  // namespace
+
+int serve(const serve_arguments& arguments) {
+  auto loaded = load_configuration(arguments.phones);
+  if (!loaded.ok()) {
+    print_mistakes(loaded, arguments.phones);
+    return exit_bad_file;
+  }
+  if (!take_listen(loaded.value.gateway, arguments.listen)) return exit_bad_file;
+  set_up_log(loaded.value.gateway.log_level, loaded.value.gateway.log);
+  return run(loaded.value, arguments.phones, {});
+}
+
+int check(const std::string& file) {
+  const auto loaded = load_configuration(file);
+  if (!loaded.ok()) {
+    print_mistakes(loaded, file);
+    return exit_bad_file;
+  }
+  const auto& gateway = loaded.value.gateway;
+  std::cout << file << ": good: " << loaded.value.phones.size()
+            << (loaded.value.phones.size() == 1 ? " phone" : " phones") << ", listen "
+            << to_string(listen_address{gateway.listener.address, gateway.listener.port}) << ", policy "
+            << gateway.policy << '\n';
+  return exit_good;
+}
+
+int demo(const demo_arguments& arguments) {
+  configuration c;
+  if (!take_listen(c.gateway, arguments.listen)) return exit_bad_file;
+  set_up_log("warn", log_format::text);
+  if (!arguments.model.empty()) {
+    llama_processes processes;
+    auto phones = processes.start(arguments.model, arguments.phones);
+    if (!phones) {
+      std::cerr << "pocketfleet: " << phones.error().message << '\n';
+      return exit_failed;
+    }
+    c.phones = std::move(*phones);
+    set_up_log("info", log_format::text);
+    return run(c, {}, [&](const std::string& address) {
+      print_try(address, std::to_string(arguments.phones) + " llama-server processes are the phones.");
+    });
+  }
+  std::vector<sim::phone_settings> phones;
+  for (unsigned i = 0; i < arguments.phones; ++i) {
+    sim::phone_settings phone;
+    phone.engine = i % 2 == 0 ? engine_kind::ollama : engine_kind::llama_server;
+    phone.name = "sim-" + std::to_string(i + 1);
+    phone.decode_rate = 8.0 + 2.0 * (i % 3);  // phones differ
+    phones.push_back(std::move(phone));
+  }
+  sim::fleet fleet(std::move(phones));
+  fleet.start();
+  c.phones = fleet.configs();
+  set_up_log("info", log_format::text);
+  return run(c, {}, [&](const std::string& address) {
+    print_try(address,
+              std::to_string(arguments.phones) + " simulated phones, of both engines; their answers count.");
+  });
+}
+
+int sim_phones(const sim_arguments& arguments) {
+  const auto engine = engine_from_string(arguments.engine).value_or(engine_kind::ollama);
+  asio::io_context context(1);
+  std::vector<sim::phone> phones;
+  for (unsigned i = 0; i < arguments.count; ++i) {
+    sim::phone_settings s;
+    s.engine = engine;
+    s.name = "sim-" + std::to_string(i + 1);
+    s.model = arguments.model;
+    s.port =
+        arguments.base_port == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(arguments.base_port + i);
+    s.decode_rate = arguments.decode_rate;
+    s.prefill_rate = arguments.prefill_rate;
+    s.load_time = milliseconds(arguments.load_ms);
+    s.slots = arguments.slots;
+    s.answer_tokens = arguments.answer_tokens;
+    phones.emplace_back(context, std::move(s));
+    phones.back().start();
+    std::cout << "sim: " << phones.back().settings().name << " engine=" << arguments.engine
+              << " http://127.0.0.1:" << phones.back().port() << std::endl;
+  }
+  asio::signal_set signals(context, SIGTERM, SIGINT);
+  signals.async_wait([&](const boost::system::error_code&, int) { context.stop(); });
+  context.run();
+  return exit_good;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,201 @@
+#include "pocketfleet/app/gateway.hpp"
+
+#include <csignal>
+#include <random>
+
+#include "pocketfleet/app/log.hpp"
+
+namespace pocketfleet {
+
+gateway::gateway(const configuration& c)
+    : settings_(c.gateway),
+      books_(metrics_),
+      desk_(c.gateway.dispatch, make_policy(c.gateway.policy), std::random_device{}()),
+      dispatch_(desk_, books_, c.gateway.service),
+      api_(desk_, dispatch_, c.gateway.service),
+      face_(c.gateway.listener, routes(), books_),
+      workers_(make_workers(c.gateway.workers)),
+      signals_(workers_[0]->context),
+      grace_(workers_[0]->context) {
+  face_.complain = [](std::string_view what, std::string_view why) {
+    log(log_level::warning, what, {{"why", why}});
+  };
+  for (auto& w : workers_)
+    w->listener = std::make_shared<server>(w->context.get_executor(), face_, settings_.links);
+  server& first = *workers_[0]->listener;
+  prober_ = std::make_shared<prober>(workers_[0]->context.get_executor(), first.shared_phones(), desk_,
+                                     books_, settings_.service.probe);
+  desk_.configure(c.phones, make_policy(c.gateway.policy));
+}
+
+std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) {
+  std::vector<std::unique_ptr<worker>> out;
+  for (unsigned i = 0; i < std::max(1U, n); ++i) out.push_back(std::make_unique<worker>());
+  return out;
+}
+
+gateway::~gateway() {
+  stop();
+  for (auto& t : threads_) t.join();
+}
+
+std::vector<route> gateway::routes() {
+  auto all = api_.routes();
+  all.push_back({"/metrics", "GET", [this](http_call& call) -> task<> {
+                   std::string body = metrics_text();
+                   co_await call.out->send(200, "text/plain; version=0.0.4; charset=utf-8", std::move(body));
+                 }});
+  return all;
+}
+
+std::string gateway::metrics_text() {
+  metrics_look now;
+  now.phones = desk_.status();
+  now.waiting = desk_.waiting();
+  now.cache = dispatch_.cache();
+  now.listener = &face_.counters;
+  now.body_bytes = face_.bodies.used();
+  return metrics_.text(now);
+}
+
+// ---- running
+// -------------------------------------------------------------------------------------------------------
+
+result<std::uint16_t> gateway::listen() {
+  std::uint16_t port = face_.settings.port;
+  for (auto& w : workers_) {
+    const auto bound = w->listener->listen(port, workers_.size() > 1);
+    if (!bound) return bound.error();
+    port = *bound;  // where the kernel was to choose, the others take the same
+  }
+  return port;
+}
+
+void gateway::run(bool signals, const std::string& file) {
+  if (signals) {
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
+    handle_signals(file);
+  }
+  prober_->sync();
+  for (auto& w : workers_) w->listener->start();
+  for (std::size_t i = 1; i < workers_.size(); ++i) {
+    threads_.emplace_back([this, i] { run_worker(*workers_[i]); });
+  }
+  run_worker(*workers_[0]);
+  for (auto& w : workers_) w->context.stop();
+  for (auto& t : threads_) t.join();
+  threads_.clear();
+}
+
+/// The last fence: what escapes every other one (Beast 345 can throw past any coroutine) ends nothing but
+/// itself.
+void gateway::run_worker(worker& w) {
+  for (;;) {
+    try {
+      w.context.run();
+      return;
+    } catch (const std::exception& e) {
+      log(log_level::error, "an exception reached the event loop", {{"what", e.what()}});
+    }
+  }
+}
+
+void gateway::stop() {
+  for (auto& w : workers_) w->context.stop();
+}
+
+void gateway::drain() {
+  asio::post(workers_[0]->context, [this] { begin_drain(); });
+}
+
+void gateway::begin_drain() {
+  if (std::exchange(draining_, true)) return;
+  log(log_level::info, "draining", {{"grace_s", settings_.drain.count()}});
+  undrained_ = workers_.size();
+  for (auto& w : workers_) {
+    asio::post(w->context, [this, listener = w->listener] {
+      listener->drain([this] {
+        asio::post(workers_[0]->context, [this] {
+          if (--undrained_ == 0) stop();
+        });
+      });
+    });
+  }
+  // The grace is over: running streams get an error event; what has not ended a second later is left.
+  grace_.expires_after(settings_.drain);
+  grace_.async_wait([this](const boost::system::error_code& ec) {
+    if (ec) return;
+    log(log_level::warning, "the grace is over", {});
+    dispatch_.shut_down();
+    grace_.expires_after(seconds{1});
+    grace_.async_wait([this](const boost::system::error_code& again) {
+      if (!again) stop();
+    });
+  });
+}
+
+void gateway::handle_signals(const std::string& file) {
+  signals_.async_wait([this, file](const boost::system::error_code& ec, int number) {
+    if (ec) return;
+    if (number == SIGHUP) {
+      if (!draining_ && !file.empty()) reread(file);
+    } else if (draining_) {
+      log(log_level::warning, "stopping at once", {});
+      stop();
+      return;
+    } else {
+      begin_drain();
+    }
+    handle_signals(file);
+  });
+}
+
+void gateway::reread(const std::string& file) {
+  const auto loaded = load_configuration(file);
+  metrics_.on_reload(loaded.ok());
+  if (!loaded.ok()) {
+    for (const auto& m : loaded.mistakes)
+      log(log_level::error, "the file is not taken", {{"mistake", to_string(m, file)}});
+    log(log_level::error, "the old fleet goes on", {{"file", file}});
+    return;
+  }
+  reload(loaded.value);
+  log(log_level::info, "the file was reread",
+      {{"file", file}, {"phones", static_cast<std::int64_t>(loaded.value.phones.size())}});
+}
+
+void gateway::reload(const configuration& c) {
+  desk_.configure(c.phones, make_policy(c.gateway.policy));
+  asio::post(workers_[0]->context, [this] { prober_->sync(); });
+}
+
+// ---- books
+// ---------------------------------------------------------------------------------------------------------
+
+void gateway::books::on_request(const request_record& r) {
+  metrics_.on_request(r);
+  const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
+  log(log_level::info, "request",
+      {{"request_id", r.request_id},
+       {"route", r.route},
+       {"phone", std::string_view(r.phone)},
+       {"outcome", r.outcome},
+       {"status", number(r.status)},
+       {"phase", to_string(r.at)},
+       {"cached", r.cached},
+       {"joined", r.joined},
+       {"attempts", number(r.attempts)},
+       {"queued_ms", number(r.queued.count())},
+       {"first_token_ms", number(r.first_token.count())},
+       {"total_ms", number(r.total.count())},
+       {"prompt_tokens", number(r.prompt_tokens)},
+       {"answer_tokens", number(r.answer_tokens)}});
+}
+
+void gateway::books::on_phone_change(std::string_view phone, std::string_view state,
+                                     std::string_view reason) {
+  log(state == "down" ? log_level::warning : log_level::info, "phone",
+      {{"phone", phone}, {"state", state}, {"reason", reason}});
+}
+
+}  // namespace pocketfleet

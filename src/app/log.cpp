@@ -1,0 +1,80 @@
+#include "pocketfleet/app/log.hpp"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "pocketfleet/service/wall_clock.hpp"
+#include "pocketfleet/wire/json.hpp"
+
+namespace pocketfleet {
+namespace {
+
+log_format format_now = log_format::text;
+
+spdlog::level::level_enum to_spdlog(log_level level) {
+  switch (level) {
+    case log_level::debug: return spdlog::level::debug;
+    case log_level::info: return spdlog::level::info;
+    case log_level::warning: return spdlog::level::warn;
+    case log_level::error: break;
+  }
+  return spdlog::level::err;
+}
+
+void append_value(std::string& out, const log_value& value, bool quote_always) {
+  if (const auto* number = std::get_if<std::int64_t>(&value)) {
+    out += std::to_string(*number);
+  } else if (const auto* flag = std::get_if<bool>(&value)) {
+    out += *flag ? "true" : "false";
+  } else {
+    const auto text = std::get<std::string_view>(value);
+    if (quote_always || text.empty() || text.find_first_of(" \"=\\\t\r\n") != std::string_view::npos) {
+      append_json_string(out, text);
+    } else {
+      out += text;
+    }
+  }
+}
+
+}  // namespace
+
+void set_up_log(std::string_view level, log_format format) {
+  format_now = format;
+  auto logger =
+      std::make_shared<spdlog::logger>("pocketfleet", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_pattern(format == log_format::json ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  const auto wanted = spdlog::level::from_str(std::string(level == "warning" ? "warn" : level));
+  logger->set_level(wanted == spdlog::level::off && level != "off" ? spdlog::level::info : wanted);
+  logger->flush_on(spdlog::level::trace);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+bool logs(log_level level) {
+  return spdlog::should_log(to_spdlog(level));
+}
+
+void log(log_level level, std::string_view event, std::initializer_list<log_field> fields) {
+  if (!logs(level)) return;
+  std::string line;
+  line.reserve(256);
+  if (format_now == log_format::json) {
+    line.append(R"({"time":")").append(rfc3339_now()).append(R"(","level":")");
+    const auto name = spdlog::level::to_string_view(to_spdlog(level));
+    line.append(name.data(), name.size()).append(R"(","event":)");
+    append_json_string(line, event);
+    for (const auto& [key, value] : fields) {
+      line.append(",\"").append(key).append("\":");
+      append_value(line, value, true);
+    }
+    line += '}';
+  } else {
+    line = event;
+    for (const auto& [key, value] : fields) {
+      line.append(" ").append(key).append("=");
+      append_value(line, value, false);
+    }
+  }
+  spdlog::default_logger_raw()->log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+}  // namespace pocketfleet

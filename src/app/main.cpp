@@ -1,0 +1,56 @@
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <exception>
+#include <iostream>
+
+#include "pocketfleet/app/commands.hpp"
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error code, not the end
+
+  CLI::App app{"One LLM server out of a drawer of Android phones", "pocketfleet"};
+  app.set_version_flag("--version", POCKETFLEET_VERSION);
+  app.require_subcommand(1);
+
+  pocketfleet::serve_arguments serve;
+  auto* serve_command = app.add_subcommand("serve", "Serve a fleet");
+  serve_command->add_option("--phones", serve.phones, "phones.json")->required();
+  serve_command->add_option("--listen", serve.listen, "ADDR:PORT, instead of what the file says");
+
+  std::string file;
+  auto* check_command = app.add_subcommand("check", "Check a phones.json; exit code 0 if good, 2 if bad");
+  check_command->add_option("FILE", file, "phones.json")->required();
+
+  pocketfleet::demo_arguments demo;
+  auto* demo_command = app.add_subcommand("demo", "Serve a small fleet of simulated phones");
+  demo_command->add_option("--listen", demo.listen, "ADDR:PORT (default 127.0.0.1:8000)");
+  demo_command->add_option("--phones", demo.phones, "How many")->check(CLI::Range(1, 64));
+  demo_command->add_option("--model", demo.model, "A GGUF file: real llama-server processes as the phones");
+
+  pocketfleet::sim_arguments sim;
+  auto* sim_command = app.add_subcommand("sim", "Run simulated phones alone");
+  sim_command->add_option("--count", sim.count, "How many")->check(CLI::Range(1, 1000));
+  sim_command->add_option("--base-port", sim.base_port, "Ports from here on; 0: any free ones");
+  sim_command->add_option("--engine", sim.engine, "ollama or llama-server")
+      ->check(CLI::IsMember({"ollama", "llama-server"}));
+  sim_command->add_option("--model", sim.model, "Name of the model");
+  sim_command->add_option("--decode-rate", sim.decode_rate, "Tokens per second")->check(CLI::PositiveNumber);
+  sim_command->add_option("--prefill-rate", sim.prefill_rate, "Prompt tokens per second")
+      ->check(CLI::PositiveNumber);
+  sim_command->add_option("--load-ms", sim.load_ms, "Time to load the model");
+  sim_command->add_option("--slots", sim.slots, "Requests at once")->check(CLI::Range(1, 64));
+  sim_command->add_option("--answer-tokens", sim.answer_tokens, "Length of an answer without a limit");
+
+  try {
+    app.parse(argc, argv);
+    if (*serve_command) return pocketfleet::serve(serve);
+    if (*check_command) return pocketfleet::check(file);
+    if (*demo_command) return pocketfleet::demo(demo);
+    return pocketfleet::sim_phones(sim);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? pocketfleet::exit_good : pocketfleet::exit_bad_file;
+  } catch (const std::exception& e) {
+    std::cerr << "pocketfleet: " << e.what() << '\n';
+    return pocketfleet::exit_failed;
+  }
+}

@@ -1,0 +1,237 @@
+#include "pocketfleet/app/metrics.hpp"
+
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <ctime>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+
+namespace pocketfleet {
+namespace {
+
+// From a cache hit to a long answer of a slow phone.
+const prometheus::Histogram::BucketBoundaries latency{0.005, 0.02, 0.1, 0.25, 0.5, 1,   2.5,
+                                                      5,     10,   20,  40,   80,  160, 320};
+
+double in_seconds(duration d) {
+  return std::chrono::duration<double>(d).count();
+}
+
+/// Gauges and counters whose values are read when asked for.
+class table {
+ public:
+  explicit table(std::vector<prometheus::MetricFamily>& out) : out_(out) {}
+
+  void begin(const char* name, const char* help, prometheus::MetricType type) {
+    out_.push_back({name, help, type, {}});
+  }
+  void add(double value, std::vector<prometheus::ClientMetric::Label> labels = {}) {
+    prometheus::ClientMetric metric;
+    metric.label = std::move(labels);
+    if (out_.back().type == prometheus::MetricType::Counter)
+      metric.counter.value = value;
+    else
+      metric.gauge.value = value;
+    out_.back().metric.push_back(std::move(metric));
+  }
+  void one(const char* name, const char* help, prometheus::MetricType type, double value) {
+    begin(name, help, type);
+    add(value);
+  }
+
+ private:
+  std::vector<prometheus::MetricFamily>& out_;
+};
+
+double resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  double all = 0;
+  double resident = 0;
+  statm >> all >> resident;
+  return resident * static_cast<double>(::sysconf(_SC_PAGESIZE));
+}
+
+constexpr auto gauge = prometheus::MetricType::Gauge;
+constexpr auto counter = prometheus::MetricType::Counter;
+
+void add_phones(table& t, const std::vector<phone_status>& phones) {
+  const auto each = [&](const char* name, const char* help, auto value) {
+    t.begin(name, help, gauge);
+    for (const auto& p : phones) t.add(value(p), {{"phone", p.config.name}});
+  };
+  each("pocketfleet_phone_healthy", "1 if the phone gets requests.",
+       [](const phone_status& p) { return p.healthy ? 1.0 : 0.0; });
+  each("pocketfleet_phone_in_flight", "Requests that run on the phone.",
+       [](const phone_status& p) { return static_cast<double>(p.in_flight); });
+  each("pocketfleet_phone_permits", "Requests that the phone may run at once now.",
+       [](const phone_status& p) { return static_cast<double>(p.permits); });
+  each("pocketfleet_phone_weight", "The phone's weight in the file.",
+       [](const phone_status& p) { return static_cast<double>(p.config.weight); });
+  t.begin("pocketfleet_phone_breaker_state", "1 for the state that the phone's circuit breaker is in.",
+          gauge);
+  for (const auto& p : phones) {
+    for (const auto state : {breaker_state::closed, breaker_state::open, breaker_state::half_open}) {
+      t.add(p.breaker == state ? 1.0 : 0.0,
+            {{"phone", p.config.name}, {"state", std::string(to_string(state))}});
+    }
+  }
+}
+
+}  // namespace
+
+metrics::metrics() {
+  name(requests_, "pocketfleet_requests_total", "Requests of clients that are over, by how they ended.",
+       {"route", "outcome"});
+  name(request_seconds_, "pocketfleet_request_duration_seconds", "From a request's first byte to its end.",
+       {"route"});
+  name(first_token_seconds_, "pocketfleet_request_first_token_seconds",
+       "From a streamed request's first byte to the first piece of its answer.", {"route"});
+  name(attempts_, "pocketfleet_attempts_total", "Attempts on phones, by how they ended.",
+       {"phone", "outcome"});
+  name(attempt_seconds_, "pocketfleet_attempt_duration_seconds",
+       "From sending to the end of an answer, whole answers only.", {"phone"});
+  name(attempt_first_token_seconds_, "pocketfleet_attempt_first_token_seconds",
+       "From sending to the phone's first token.", {"phone"});
+  name(prompt_tokens_, "pocketfleet_prompt_tokens_total", "Tokens of prompts, as the engines count them.",
+       {"phone"});
+  name(answer_tokens_, "pocketfleet_answer_tokens_total", "Tokens generated, as the engines count them.",
+       {"phone"});
+  name(retries_, "pocketfleet_retries_total",
+       "Attempts that were tried again on another phone, by what went wrong.", {"reason"});
+  name(queue_seconds_, "pocketfleet_queue_wait_seconds", "Waiting for a permit; immediate ones included.",
+       {});
+  name(probes_, "pocketfleet_probes_total", "Looks at phones.", {"phone", "result"});
+  tokens_per_second_.family = &prometheus::BuildGauge()
+                                   .Name("pocketfleet_phone_tokens_per_second")
+                                   .Help("Speed of the phone's last whole answer, as its engine measured it.")
+                                   .Register(registry_);
+  tokens_per_second_.names = {"phone"};
+  reload_good_ = &prometheus::BuildGauge()
+                      .Name("pocketfleet_config_last_reload_successful")
+                      .Help("1 if the file was good when it was last read.")
+                      .Register(registry_)
+                      .Add({});
+  reload_time_ = &prometheus::BuildGauge()
+                      .Name("pocketfleet_config_last_reload_success_timestamp_seconds")
+                      .Help("When a good file was last read.")
+                      .Register(registry_)
+                      .Add({});
+  prometheus::BuildGauge()
+      .Name("pocketfleet_build_info")
+      .Help("1; the label is the version.")
+      .Register(registry_)
+      .Add({{"version", POCKETFLEET_VERSION}})
+      .Set(1);
+  prometheus::BuildGauge()
+      .Name("process_start_time_seconds")
+      .Help("When the process was started.")
+      .Register(registry_)
+      .Add({})
+      .Set(static_cast<double>(std::time(nullptr)));
+  on_reload(true);
+}
+
+void metrics::name(counters& c, const char* metric, const char* help, std::vector<std::string> labels) {
+  c.family = &prometheus::BuildCounter().Name(metric).Help(help).Register(registry_);
+  c.names = std::move(labels);
+}
+
+void metrics::name(histograms& h, const char* metric, const char* help, std::vector<std::string> labels) {
+  h.family = &prometheus::BuildHistogram().Name(metric).Help(help).Register(registry_);
+  h.names = std::move(labels);
+}
+
+template <class Metric, class... Args>
+Metric& metrics::child(by_labels<Metric>& of, std::string_view first, std::string_view second,
+                       const Args&... args) {
+  const std::pair<std::string_view, std::string_view> key(first, second);
+  {
+    const std::shared_lock lock(of.mutex);
+    if (const auto found = of.children.find(key); found != of.children.end()) return *found->second;
+  }
+  const std::unique_lock lock(of.mutex);
+  prometheus::Labels labels;
+  if (!of.names.empty()) labels[of.names[0]] = first;
+  if (of.names.size() > 1) labels[of.names[1]] = second;
+  Metric& made = of.family->Add(labels, args...);
+  of.children.emplace(key, &made);
+  return made;
+}
+
+void metrics::on_request(const request_record& r) {
+  child(requests_, r.route, r.outcome).Increment();
+  child(request_seconds_, r.route, {}, latency).Observe(in_seconds(r.total));
+  if (r.first_token > milliseconds{0})
+    child(first_token_seconds_, r.route, {}, latency).Observe(in_seconds(r.first_token));
+}
+
+void metrics::on_attempt(const attempt_record& r) {
+  child(attempts_, r.phone, r.outcome).Increment();
+  if (r.first_token > duration{0})
+    child(attempt_first_token_seconds_, r.phone, {}, latency).Observe(in_seconds(r.first_token));
+  if (r.outcome != "ok") return;
+  child(attempt_seconds_, r.phone, {}, latency).Observe(in_seconds(r.total));
+  child(prompt_tokens_, r.phone, {}).Increment(static_cast<double>(r.prompt_tokens));
+  child(answer_tokens_, r.phone, {}).Increment(static_cast<double>(r.answer_tokens));
+  if (r.answer_time > nanoseconds{0}) {
+    child(tokens_per_second_, r.phone, {})
+        .Set(static_cast<double>(r.answer_tokens) / in_seconds(r.answer_time));
+  }
+}
+
+void metrics::on_queue_wait(duration waited) {
+  child(queue_seconds_, {}, {}, latency).Observe(in_seconds(waited));
+}
+void metrics::on_retry(std::string_view reason) {
+  child(retries_, reason, {}).Increment();
+}
+void metrics::on_probe(std::string_view phone, bool good) {
+  child(probes_, phone, good ? "good" : "bad").Increment();
+}
+
+void metrics::on_reload(bool good) {
+  reload_good_->Set(good ? 1 : 0);
+  if (good) reload_time_->Set(static_cast<double>(std::time(nullptr)));
+}
+
+std::string metrics::text(const metrics_look& now) {
+  auto families = registry_.Collect();
+  table t(families);
+  add_phones(t, now.phones);
+  t.one("pocketfleet_queue_length", "Requests that wait for a permit.", gauge,
+        static_cast<double>(now.waiting));
+  t.one("pocketfleet_cache_entries", "Answers in the cache.", gauge, static_cast<double>(now.cache.entries));
+  t.one("pocketfleet_cache_bytes", "What they take.", gauge, static_cast<double>(now.cache.bytes));
+  t.one("pocketfleet_cache_hits_total", "Requests answered from the cache.", counter,
+        static_cast<double>(now.cache.hits));
+  t.one("pocketfleet_cache_misses_total", "Requests that could have been, but were not there.", counter,
+        static_cast<double>(now.cache.misses));
+  t.one("pocketfleet_cache_joined_total", "Requests answered by a generation that another one had begun.",
+        counter, static_cast<double>(now.cache.joined));
+  t.one("pocketfleet_cache_evictions_total", "Answers that had to make room.", counter,
+        static_cast<double>(now.cache.evictions));
+  if (now.listener != nullptr) {
+    const auto& l = *now.listener;
+    t.one("pocketfleet_connections", "Connections of clients.", gauge, static_cast<double>(l.open.load()));
+    t.one("pocketfleet_connections_total", "Connections accepted.", counter,
+          static_cast<double>(l.accepted.load()));
+    t.one("pocketfleet_connections_turned_away_total", "Connections closed at once, over the limit.", counter,
+          static_cast<double>(l.turned_away.load()));
+    t.one("pocketfleet_accept_errors_total", "Failures to accept a connection.", counter,
+          static_cast<double>(l.accept_errors.load()));
+    t.one("pocketfleet_bad_requests_total", "Requests refused on their header or framing.", counter,
+          static_cast<double>(l.bad_requests.load()));
+  }
+  t.one("pocketfleet_request_body_bytes", "Bodies being read or served.", gauge,
+        static_cast<double>(now.body_bytes));
+  t.one("process_resident_memory_bytes", "Resident memory.", gauge, resident_bytes());
+  // A family without a child yet would be a HELP line without a sample.
+  std::erase_if(families, [](const auto& family) { return family.metric.empty(); });
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, families);
+  return std::move(out).str();
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,122 @@
+#include "pocketfleet/app/settings.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "pocketfleet/wire/json_fault.hpp"
+#include "settings_tables.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::size_t largest_file = std::size_t{4} << 20U;
+
+loaded_configuration refused(std::string path, std::string found, std::string expected) {
+  loaded_configuration out;
+  out.mistakes.push_back({std::move(path), std::move(found), std::move(expected)});
+  return out;
+}
+
+loaded_configuration too_large(std::size_t bytes) {
+  return refused("", std::to_string(bytes) + " bytes",
+                 "at most " + std::to_string(largest_file) + " bytes (4 MiB)");
+}
+
+class descriptor {
+ public:
+  explicit descriptor(int fd) : fd_(fd) {}
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+  ~descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+void read_document(configuration& into, const place& from) {
+  if (from.value.is_array()) {
+    // The same paths as in the object form: the name tells more than an empty one would.
+    into.phones = read_phones({from.value, "phones", from.mistakes});
+    return;
+  }
+  if (!from.value.is_object()) return from.refuse(R"(an array of phones, or an object with "phones" in it)");
+
+  for (const auto& [key, value] : from.value.get_ref<const json::object_t&>()) {
+    if (key == "gateway") {
+      read_gateway(into.gateway, from.member(key));
+    } else if (key == "phones") {
+      into.phones = read_phones(from.member(key));
+    } else if (key == "$schema") {  // editors find the schema by it
+      if (!value.is_string()) from.member(key).refuse("the address of a JSON Schema, as a string");
+    } else {
+      const auto& table = gateway_table();
+      const bool setting_outside =
+          std::any_of(table.begin(), table.end(), [&k = key](const auto& s) { return s.key == k; });
+      if (setting_outside) {
+        from.mistakes.add(from.path_to(key), "a setting of the gateway", R"(it to stand inside "gateway")");
+      } else {
+        refuse_unknown_key(from, key, {"gateway", "phones"});
+      }
+    }
+  }
+  if (!from.value.contains("phones")) {
+    from.mistakes.add(from.path_to("phones"), "nothing", "an array with at least one phone");
+  }
+}
+
+}  // namespace
+
+loaded_configuration load_configuration(const std::string& file) {
+  // Without O_NONBLOCK a named pipe would hold up the start, or the reload of a gateway that is serving.
+  const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat about {};
+  if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
+    return refused("", std::generic_category().message(errno), "a file that can be read");
+  }
+  if (S_ISDIR(about.st_mode)) return refused("", "a directory", "a file");
+  if (!S_ISREG(about.st_mode)) return refused("", "a device or a pipe", "a file");
+  if (about.st_size > static_cast<off_t>(largest_file)) {
+    return too_large(static_cast<std::size_t>(about.st_size));
+  }
+
+  std::string text(static_cast<std::size_t>(about.st_size), '\0');
+  std::size_t size = 0;
+  while (size < text.size()) {
+    const auto n = ::read(opened.fd(), text.data() + size, text.size() - size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return refused("", std::generic_category().message(errno), "a file that can be read");
+    if (n == 0) break;  // it was cut while it was being read: what is left decides
+    size += static_cast<std::size_t>(n);
+  }
+  text.resize(size);
+  return parse_configuration(text);
+}
+
+loaded_configuration parse_configuration(std::string_view text) {
+  if (text.size() > largest_file) return too_large(text.size());
+  json document;
+  if (auto fault = read_json(text, document)) {
+    return refused("line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column),
+                   std::move(fault->what), fault->expected.empty() ? "JSON" : std::move(fault->expected));
+  }
+  loaded_configuration out;
+  mistake_list mistakes;
+  read_document(out.value, {document, "", mistakes});
+  out.mistakes = mistakes.take();
+  if (!out.ok()) out.value = {};  // nobody can serve half a file by accident
+  return out;
+}
+
+std::string to_string(const mistake& m, const std::string& file) {
+  return file + ": " + (m.path.empty() ? "" : m.path + ": ") + "found " + m.found + ", expected " +
+         m.expected;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,116 @@
+#include <unordered_map>
+
+#include "host_text.hpp"
+#include "settings_tables.hpp"
+
+namespace pocketfleet {
+namespace {
+
+using make = make_setting<phone_config>;
+
+void read_host(phone_config& into, const place& from) {
+  if (!from.value.is_string()) return from.refuse(check_host("").expected);
+  auto checked = check_host(from.value.get_ref<const std::string&>());
+  if (!checked.expected.empty()) return from.refuse(std::move(checked.expected));
+  into.host = std::move(checked.host);
+}
+
+void read_name(phone_config& into, const place& from) {
+  if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), 64)) {
+    return from.refuse(
+        "1 to 64 printable ASCII characters, no quotation mark or backslash, no space at either end");
+  }
+  into.name = from.value.get<std::string>();
+}
+
+void read_model(phone_config& into, const place& from) {
+  if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), 256)) {
+    return from.refuse(
+        R"(the model's name as the phone spells it, as "qwen2.5:1.5b", at most 256 characters)");
+  }
+  into.model = from.value.get<std::string>();
+}
+
+void read_serial(phone_config& into, const place& from) {
+  // It ends up as an argument of adb.
+  constexpr std::string_view allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-";
+  const auto* text = from.value.get_ptr<const std::string*>();
+  if (text == nullptr || text->empty() || text->size() > 64 || text->front() == '-' ||
+      text->find_first_not_of(allowed) != std::string::npos) {
+    return from.refuse(R"(a serial number as "adb devices" prints it)");
+  }
+  into.serial = *text;
+}
+
+const std::vector<setting<phone_config>>& phone_table() {
+  static const std::vector<setting<phone_config>> table{
+      {"host", read_host, nullptr},
+      make::whole(
+          "port", 1, 65535, [](auto& p) -> auto& { return p.port; }),
+      {"model", read_model, nullptr},
+      make::whole(
+          "weight", 1, 1000, [](auto& p) -> auto& { return p.weight; }),
+      make::whole(
+          "max_concurrency", 1, 64, [](auto& p) -> auto& { return p.max_concurrency; }),
+      {"serial", read_serial, nullptr},
+      {"name", read_name, nullptr},
+      make::choice<engine_kind>(
+          "engine",
+          {{"ollama", engine_kind::ollama},
+           {"llama-server", engine_kind::llama_server},
+           {"auto", engine_kind::unknown}},
+          [](auto& p) -> auto& { return p.engine; }),
+  };
+  return table;
+}
+
+std::string lower(std::string text) {
+  for (auto& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
+}  // namespace
+
+std::vector<phone_config> read_phones(const place& from) {
+  if (!from.value.is_array() || from.value.empty()) {
+    from.refuse("an array with at least one phone");
+    return {};
+  }
+  std::vector<phone_config> phones;
+  std::unordered_map<std::string, std::string> addresses;  // to the path of the phone that has it
+  std::unordered_map<std::string, std::string> names;
+  for (std::size_t i = 0; i < from.value.size(); ++i) {
+    const auto at = from.item(i);
+    if (!at.value.is_object()) {
+      at.refuse(R"(an object such as {"host": "192.168.1.50"})");
+      continue;
+    }
+    phone_config phone;
+    read_object(phone, at, phone_table());
+    if (!at.value.contains("host")) at.mistakes.add(at.path_to("host"), "nothing", check_host("").expected);
+
+    if (!phone.host.empty()) {
+      const auto address = join_host_port(phone.host, phone.port);
+      const auto [first, fresh] = addresses.try_emplace(lower(address), at.path);
+      if (!fresh) {
+        at.mistakes.add(at.path, "the address " + address,
+                        "an address of its own; " + first->second + " has this one");
+      } else if (phone.name.empty()) {
+        phone.name = address;
+      }
+    }
+    if (!phone.name.empty()) {
+      const auto [first, fresh] = names.try_emplace(phone.name, at.path);
+      if (!fresh) {
+        at.mistakes.add(at.path_to("name"), describe(json(phone.name)),
+                        "a name of its own; " + first->second + " has this one");
+      }
+    }
+    phones.push_back(std::move(phone));
+  }
+  return phones;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,21 @@
+// The two tables that read phones.json.
+#pragma once
+
+#include <vector>
+
+#include "config_reader.hpp"
+#include "pocketfleet/app/settings.hpp"
+
+namespace pocketfleet {
+
+/// Every key of the `gateway` object. A new setting is one line there; docs/configuration.md and
+/// config/phones.schema.json name it too, and a test says so if they do not.
+const std::vector<setting<gateway_settings>>& gateway_table();
+
+/// Reads the `gateway` object: each key by the table, then what depends on several.
+void read_gateway(gateway_settings& into, const place& from);
+
+/// Reads the array of phones.
+std::vector<phone_config> read_phones(const place& from);
+
+}  // namespace pocketfleet

@@ -1,0 +1,312 @@
+#include "pocketfleet/core/dispatcher.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "pocketfleet/core/model_name.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr double held_memory = 0.2;  // weight of the newest answer in the mean time a permit is held
+
+bool contains(const auto& range, const auto& value) {
+  return std::find(range.begin(), range.end(), value) != range.end();
+}
+
+std::string host_header(const phone_config& c) {
+  const bool ipv6 = c.host.find(':') != std::string::npos;
+  return (ipv6 ? "[" + c.host + "]" : c.host) + ":" + std::to_string(c.port);
+}
+
+std::size_t index(phone_id id) {
+  return static_cast<std::size_t>(id);
+}
+
+}  // namespace
+
+dispatcher::dispatcher(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed)
+    : settings_(settings),
+      policy_(std::move(chosen)),
+      random_(seed),
+      retries_(settings.retry_share, settings.retry_floor) {}
+
+// ---- the fleet
+// -----------------------------------------------------------------------------------------------------
+
+std::vector<granted> dispatcher::configure(std::span<const phone_config> configs, time_point now) {
+  for (const auto& p : phones_) {
+    if (p) p->removed = true;
+  }
+  order_.clear();
+  for (const phone_config& c : configs) {
+    const auto known = std::find_if(phones_.begin(), phones_.end(), [&](const auto& p) {
+      return p && p->config.host == c.host && p->config.port == c.port;
+    });
+    const auto id = static_cast<phone_id>(known - phones_.begin());
+    if (known == phones_.end()) {
+      phones_.push_back(std::make_unique<phone>(c, settings_.breaker));
+      phones_.back()->engine = c.engine;
+    } else {
+      phone& p = **known;
+      if (c.engine != p.config.engine) p.engine = c.engine;
+      p.config = c;
+    }
+    phones_[index(id)]->removed = false;
+    rebuild(*phones_[index(id)], id);
+    order_.push_back(id);
+  }
+  forget_drained();
+  return serve_queue(now);
+}
+
+/// Makes anew what is derived from the configuration and the last report.
+void dispatcher::rebuild(phone& p, phone_id id) {
+  auto target = std::make_shared<phone_target>();
+  target->id = id;
+  target->name = p.config.name;
+  target->host = p.config.host;
+  target->port = p.config.port;
+  target->host_header = host_header(p.config);
+  target->engine = p.engine;
+  target->model = p.config.model;
+  if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front();
+  if (target->model.empty() && !p.models.empty()) target->model = p.models.front();
+  target->loads_on_demand = p.engine == engine_kind::ollama;
+  for (const auto& m : p.loaded) target->loaded.push_back(normalized_model(m));
+  p.target = std::move(target);
+
+  p.normalized.clear();
+  for (const auto& m : p.models) p.normalized.push_back(normalized_model(m));
+  // llama-server serves one model whatever it is called; what the file calls it is a name for it too.
+  if (!p.config.model.empty() && (p.engine == engine_kind::llama_server || p.models.empty())) {
+    p.normalized.push_back(normalized_model(p.config.model));
+  }
+}
+
+void dispatcher::forget_drained() {
+  for (auto& p : phones_) {
+    if (p && p->removed && p->in_flight == 0) p.reset();
+  }
+}
+
+std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, time_point now) {
+  if (index(id) >= phones_.size() || !phones_[index(id)] || phones_[index(id)]->removed) return {};
+  phone& p = *phones_[index(id)];
+  if (found.state == health::up && p.state != health::up) p.cut_out.reachable(now);
+  const bool changed =
+      (found.engine != engine_kind::unknown && found.engine != p.engine) || found.models || found.loaded;
+  p.state = found.state;
+  p.reason = found.reason;
+  if (found.engine != engine_kind::unknown) p.engine = found.engine;
+  if (found.models) p.models = *found.models;
+  if (found.loaded) p.loaded = *found.loaded;
+  if (found.slots) p.slots = found.slots;
+  if (found.vision) p.vision = *found.vision;
+  if (changed) rebuild(p, id);
+  return serve_queue(now);
+}
+
+std::vector<granted> dispatcher::tick(time_point now) {
+  return serve_queue(now);
+}
+
+// ---- requests
+// ------------------------------------------------------------------------------------------------------
+
+bool dispatcher::has_model(const phone& p, const want& wanted) const {
+  if (!wanted.model.empty()) return contains(p.normalized, wanted.model);
+  return p.engine == engine_kind::llama_server || !p.target->model.empty();  // llama-server always has one
+}
+
+bool dispatcher::serves(const phone& p, const want& wanted) const {
+  if (p.removed || (wanted.only && *wanted.only != p.target->id)) return false;
+  if (p.engine != engine_kind::unknown && (wanted.engines & mask_of(p.engine)) == 0) return false;
+  if (wanted.vision && !p.vision) return false;
+  return has_model(p, wanted);
+}
+
+bool dispatcher::usable(phone& p, time_point now) const {
+  return p.state == health::up && p.engine != engine_kind::unknown && p.cut_out.allows(now);
+}
+
+std::uint32_t dispatcher::permits(phone& p, time_point now) const {
+  if (p.cut_out.state(now) == breaker_state::half_open || p.cut_out.ramp(now) < 1.0) return 1;
+  return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
+}
+
+std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
+  candidates_.clear();
+  for (const phone_id id : order_) {
+    phone& p = *phones_[index(id)];
+    if (p.in_flight >= p.config.max_concurrency || !serves(p, wanted) || !usable(p, now)) continue;
+    const std::uint32_t limit = permits(p, now);
+    if (p.in_flight >= limit || contains(wanted.avoid, id)) continue;
+    const double weight = 100.0 * p.config.weight * p.cut_out.ramp(now);
+    candidates_.push_back({id, static_cast<std::uint32_t>(weight), p.in_flight, limit, &p.credit});
+  }
+  if (candidates_.empty()) return std::nullopt;
+  phone& chosen = *phones_[index(candidates_[policy_->pick(candidates_)].phone)];
+  chosen.cut_out.begin(now);
+  ++chosen.in_flight;
+  ++in_flight_;
+  return grant{chosen.target, now};
+}
+
+decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
+  if (auto got = try_grant(wanted, now)) return std::move(*got);
+  if (auto never = why_never(wanted, now)) return std::move(*never);
+  if (queue_.size() >= settings_.queue_capacity) {
+    return error(errc::queue_full, "all phones are busy and the queue is full", 0, expected_wait());
+  }
+  queue_.push_back({who, wanted});
+  return queued{};
+}
+
+/// Why waiting would not help, if so.
+std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
+  bool incapable = false;  // a phone has the model, but its engine cannot do what is asked
+  bool capable = false;    // a phone has it and can
+  bool unheard = false;    // a phone has not said yet what it has
+  duration soonest = settings_.probe_interval;
+  bool resting = false;
+  for (const phone_id id : order_) {
+    phone& p = *phones_[index(id)];
+    if (wanted.only && *wanted.only != id) continue;
+    if (!has_model(p, wanted)) {
+      if (p.state == health::unknown) return std::nullopt;
+      unheard = unheard || (p.models.empty() && p.state != health::up);
+      continue;
+    }
+    if (!serves(p, wanted)) {
+      incapable = true;
+      continue;
+    }
+    capable = true;
+    if (contains(wanted.avoid, id)) continue;
+    if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
+    if (p.state != health::up) continue;
+    if (p.cut_out.state(now) != breaker_state::open) return std::nullopt;
+    const duration left = p.cut_out.open_until() - now;
+    soonest = resting ? std::min(soonest, left) : left;
+    resting = true;
+  }
+  if (!capable && incapable) {
+    return error(errc::unsupported, wanted.vision ? "no phone with that model takes images"
+                                                  : "no phone with that model can do what is asked");
+  }
+  if (!capable && !unheard && !wanted.model.empty()) {
+    return error(errc::model_not_found, "no phone has that model; " + models_there());
+  }
+  const auto retry = std::chrono::ceil<seconds>(soonest);
+  return error(errc::no_phone, "no phone is usable now", 0, std::clamp(retry, seconds{1}, seconds{60}));
+}
+
+/// For the client whose model nobody has.
+std::string dispatcher::models_there() const {
+  std::set<std::string_view> names;
+  for (const phone_id id : order_) {
+    const phone& p = *phones_[index(id)];
+    names.insert(p.models.begin(), p.models.end());
+    if (!p.config.model.empty()) names.insert(p.config.model);
+  }
+  if (names.empty()) return "there is none";
+  std::string text;
+  for (const auto name : names) text.append(text.empty() ? "there are: " : ", ").append(name);
+  return text;
+}
+
+bool dispatcher::cancel(ticket who) {
+  const auto found = std::find_if(queue_.begin(), queue_.end(), [&](const auto& w) { return w.who == who; });
+  if (found == queue_.end()) return false;
+  queue_.erase(found);
+  return true;
+}
+
+std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now) {
+  phone& p = *phones_[index(what.phone->id)];
+  --p.in_flight;
+  --in_flight_;
+  p.cut_out.end(how, now, random_);
+  if (how == verdict::success) {
+    const double held = std::chrono::duration<double>(now - what.since).count();
+    mean_held_ = mean_held_ == 0 ? held : mean_held_ + held_memory * (held - mean_held_);
+  }
+  if (p.removed) forget_drained();
+  return serve_queue(now);
+}
+
+std::vector<granted> dispatcher::serve_queue(time_point now) {
+  std::vector<granted> out;
+  for (auto w = queue_.begin(); w != queue_.end();) {
+    if (auto got = try_grant(w->what, now)) {
+      out.push_back({w->who, std::move(*got)});
+      w = queue_.erase(w);
+    } else {
+      ++w;
+    }
+  }
+  return out;
+}
+
+/// When a permit comes free for one who has `ahead` before him: permits come free at permits / mean time
+seconds dispatcher::expected_wait() const {
+  // Permits come free at a rate of permits / mean time held.
+  std::uint32_t all = 0;
+  for (const phone_id id : order_) {
+    const phone& p = *phones_[index(id)];
+    if (p.state == health::up) all += p.config.max_concurrency;
+  }
+  const double wait = all == 0 ? 0.0 : mean_held_ * static_cast<double>(queue_.size() + 1) / all;
+  return std::clamp(seconds{static_cast<std::int64_t>(std::ceil(wait))}, seconds{1}, seconds{60});
+}
+
+// ---- looks
+// ---------------------------------------------------------------------------------------------------------
+
+std::vector<phone_status> dispatcher::status(time_point now) {
+  std::vector<phone_status> out;
+  for (const auto& pointer : phones_) {
+    if (!pointer) continue;
+    phone& p = *pointer;
+    phone_status s;
+    s.config = p.config;
+    s.engine = p.engine;
+    s.state = p.state;
+    s.breaker = p.cut_out.state(now);
+    s.draining = p.removed;
+    s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
+                s.breaker != breaker_state::open;
+    if (p.removed)
+      s.reason = "removed from the file; its last requests are being finished";
+    else if (p.state != health::up)
+      s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
+    else if (s.breaker == breaker_state::open)
+      s.reason = "failed too often; resting";
+    s.in_flight = p.in_flight;
+    s.permits = permits(p, now);
+    s.slots = p.slots;
+    s.models = p.models;
+    s.loaded = p.loaded;
+    out.push_back(std::move(s));
+  }
+  return out;
+}
+
+std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
+  std::vector<std::shared_ptr<const phone_target>> out;
+  for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
+  return out;
+}
+
+engine_mask dispatcher::engines() const {
+  engine_mask all = 0;
+  for (const phone_id id : order_) {
+    const engine_kind kind = phones_[index(id)]->engine;
+    all |= kind == engine_kind::unknown ? any_engine : mask_of(kind);
+  }
+  return all;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,46 @@
+#include "pocketfleet/service/answers.hpp"
+
+namespace pocketfleet {
+
+answers::found answers::find(const cache_key& key, executor where, bool each_piece,
+                             const std::shared_ptr<generation>& make) {
+  const std::lock_guard lock(mutex_);
+  if (auto kept = cache_.find(key, clock::now())) {
+    ++hits_;
+    return {.hit = std::move(kept)};
+  }
+  auto& making = making_[key];
+  if (making) {
+    if (auto joined = making->join(where, each_piece)) {
+      ++joined_;
+      return {.joined = std::move(joined)};
+    }
+  }
+  ++misses_;
+  making = make;
+  return {.mine = make};
+}
+
+void answers::store(const cache_key& key, const std::shared_ptr<generation>& made) {
+  auto kept = std::make_shared<kept_answer>();
+  made->look([&](const answer& a, const generation_state& s) {
+    kept->what = a;
+    kept->phone = s.phone;
+  });
+  const std::size_t size = kept->what.size() + kept->phone.size();
+  const std::lock_guard lock(mutex_);
+  cache_.put(key, std::move(kept), size, clock::now());
+  if (const auto it = making_.find(key); it != making_.end() && it->second == made) making_.erase(it);
+}
+
+void answers::forget(const cache_key& key, const std::shared_ptr<generation>& made) {
+  const std::lock_guard lock(mutex_);
+  if (const auto it = making_.find(key); it != making_.end() && it->second == made) making_.erase(it);
+}
+
+cache_status answers::status() const {
+  const std::lock_guard lock(mutex_);
+  return {cache_.size(), cache_.bytes(), hits_, misses_, joined_, cache_.evictions()};
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,22 @@
+// What the handlers of this folder share; private to them.
+#pragma once
+
+#include <chrono>
+#include <string_view>
+
+#include "pocketfleet/core/time.hpp"
+#include "pocketfleet/service/ports.hpp"
+
+namespace pocketfleet {
+
+inline constexpr std::string_view json_type = "application/json";
+inline constexpr std::string_view ndjson_type = "application/x-ndjson";
+
+inline milliseconds milliseconds_since(time_point then) {
+  return std::chrono::duration_cast<milliseconds>(clock::now() - then);
+}
+
+/// Tells the client why not, in our dialect's form.
+task<> refuse(http_call& call, const error& why, header_list headers = {});
+
+}  // namespace pocketfleet

@@ -1,0 +1,124 @@
+#include "pocketfleet/service/desk.hpp"
+
+namespace pocketfleet {
+
+permit& permit::operator=(permit&& other) noexcept {
+  if (this != &other) {
+    settle(verdict::neutral);
+    desk_ = std::exchange(other.desk_, nullptr);
+    grant_ = std::move(other.grant_);
+  }
+  return *this;
+}
+
+void permit::settle(verdict how) {
+  if (desk* to = std::exchange(desk_, nullptr)) to->settle(grant_, how);
+}
+
+desk::desk(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed)
+    : dispatcher_(settings, std::move(chosen), seed) {}
+
+/// One event into the dispatcher; those who got their grant are woken when the lock is free again.
+template <class Event>
+void desk::run(Event event) {
+  std::vector<std::shared_ptr<waker>> woken;
+  {
+    const std::lock_guard lock(mutex_);
+    for (granted& g : event(dispatcher_, clock::now())) {
+      const auto found = places_.find(g.waiter);
+      found->second->got = std::move(g.what);
+      woken.push_back(found->second->who);
+      places_.erase(found);
+    }
+  }
+  for (const auto& who : woken) who->wake();
+}
+
+task<result<permit>> desk::acquire(executor where, const want& wanted, time_point deadline,
+                                   std::stop_token stop) {
+  std::optional<place> mine;
+  {
+    const std::lock_guard lock(mutex_);
+    const ticket number = ++next_ticket_;
+    decision decided = dispatcher_.acquire(number, wanted, clock::now());
+    if (auto* now = std::get_if<grant>(&decided)) co_return permit(*this, std::move(*now));
+    if (auto* why = std::get_if<error>(&decided)) co_return std::move(*why);
+    mine.emplace(*this, where);
+    mine->number = number;
+    places_.emplace(number, &*mine);
+  }
+  bool in_time = true;
+  {
+    const std::stop_callback on_stop(stop, [who = mine->who] { who->wake(); });
+    if (!stop.stop_requested()) in_time = co_await mine->who->wait(deadline);
+  }
+  const std::lock_guard lock(mutex_);
+  // Granted in the same moment as stopped or timed out: it is ours, and the permit gives it back if nobody
+  // wants it.
+  if (mine->got) co_return permit(*this, std::move(*std::exchange(mine->got, std::nullopt)));
+  if (in_time) co_return error(errc::aborted);
+  co_return error(errc::queue_timeout, "no phone came free in time", 0, dispatcher_.expected_wait());
+}
+
+desk::place::~place() {
+  std::optional<grant> unused;
+  {
+    const std::lock_guard lock(at.mutex_);
+    if (at.places_.erase(number) != 0) at.dispatcher_.cancel(number);
+    unused = std::move(got);
+  }
+  if (unused) at.settle(*unused, verdict::neutral);
+}
+
+void desk::settle(const grant& what, verdict how) {
+  run([&](dispatcher& d, time_point now) { return d.settle(what, how, now); });
+}
+
+void desk::configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen) {
+  run([&](dispatcher& d, time_point now) {
+    d.use_policy(std::move(chosen));
+    return d.configure(phones, now);
+  });
+}
+
+void desk::report(phone_id phone, const phone_report& found) {
+  run([&](dispatcher& d, time_point now) { return d.report(phone, found, now); });
+}
+
+void desk::tick() {
+  run([](dispatcher& d, time_point now) { return d.tick(now); });
+}
+
+std::optional<retry_place> desk::take_retry() {
+  const std::lock_guard lock(mutex_);
+  if (!dispatcher_.take_retry()) return std::nullopt;
+  return std::make_optional<retry_place>(*this);
+}
+
+retry_place::~retry_place() {
+  if (desk_ == nullptr) return;
+  const std::lock_guard lock(desk_->mutex_);
+  desk_->dispatcher_.give_back_retry();
+}
+
+std::vector<phone_status> desk::status() {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.status(clock::now());
+}
+
+std::vector<std::shared_ptr<const phone_target>> desk::targets() {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.targets();
+}
+
+engine_mask desk::engines() {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.engines();
+}
+
+std::size_t desk::waiting() {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.waiting();
+}
+
+}  // namespace pocketfleet

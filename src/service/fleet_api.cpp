@@ -1,0 +1,139 @@
+// /health and /warmup: how the fleet is, and making it ready.
+#include "ask_common.hpp"
+#include "pocketfleet/core/model_name.hpp"
+#include "pocketfleet/engines/codec.hpp"
+#include "pocketfleet/service/ask_api.hpp"
+#include "pocketfleet/service/together.hpp"
+
+namespace pocketfleet {
+
+task<> ask_api::health(http_call& call) {
+  json phones = json::array();
+  std::size_t healthy = 0;
+  for (const auto& p : desk_.status()) {
+    if (p.healthy) ++healthy;
+    json one{
+        {"name", p.config.name},
+        {"host", p.config.host},
+        {"port", p.config.port},
+        {"model", p.config.model},
+        {"engine", to_string(p.engine)},
+        {"healthy", p.healthy},
+        {"state", to_string(p.state)},
+        {"reason", p.reason},
+        {"breaker", to_string(p.breaker)},
+        {"inflight", p.in_flight},
+        {"permits", p.permits},
+        {"max_concurrency", p.config.max_concurrency},
+        {"weight", p.config.weight},
+        {"models", p.models},
+        {"loaded", p.loaded},
+        {"draining", p.draining},
+    };
+    if (p.slots) one["slots"] = *p.slots;
+    phones.push_back(std::move(one));
+  }
+  const cache_status cache = dispatch_.cache();
+  const json body{
+      {"status", healthy == 0              ? "down"
+                 : healthy < phones.size() ? "degraded"
+                                           : "ok"},
+      {"phones", phones},
+      {"queue", {{"waiting", desk_.waiting()}}},
+      {"cache",
+       {{"entries", cache.entries}, {"bytes", cache.bytes}, {"hits", cache.hits}, {"misses", cache.misses}}},
+  };
+  std::string text = dump_json(body);
+  co_await call.out->send(200, json_type, std::move(text));
+}
+
+namespace {
+
+struct warm_up_request {
+  std::string model;
+  json keep_alive;
+};
+
+result<warm_up_request> parse_warm_up(std::string_view body) {
+  warm_up_request out;
+  if (body.empty()) return out;
+  // The same fields with the same rules as in /ask.
+  auto parsed = parse_json(body);
+  if (!parsed) return parsed.error();
+  if (!parsed->is_object()) return error(errc::bad_request, "expected a JSON object");
+  for (const auto& [name, value] : parsed->items()) {
+    if (name != "model" && name != "keep_alive") {
+      return error(errc::bad_request, "unknown field; /warmup knows \"model\" and \"keep_alive\"");
+    }
+  }
+  json as_ask = *parsed;
+  as_ask["prompt"] = "-";
+  auto checked = read_ask(as_ask, ask_rules{});
+  if (!checked) return checked.error();
+  out.model = checked->what.model;
+  out.keep_alive = checked->what.keep_alive;
+  return out;
+}
+
+}  // namespace
+
+task<> ask_api::warm_up(http_call& call) {
+  const auto request = parse_warm_up(call.body);
+  if (!request) {
+    const error why = request.error();
+    co_await refuse(call, why);
+    co_return;
+  }
+  const auto phones = desk_.targets();
+  json results = json::array();
+  for (std::size_t i = 0; i < phones.size(); ++i) results.push_back(nullptr);
+  auto one = [&](std::size_t i) -> task<> {
+    results[i] = co_await warm_up_phone(call, phones[i], request->model, request->keep_alive);
+  };
+  co_await together(call.where, phones.size(), one);
+  if (call.gone.stop_requested()) co_return;
+  const json body{{"phones", results}};
+  std::string text = dump_json(body);
+  co_await call.out->send(200, json_type, std::move(text));
+}
+
+/// Takes the phone's permit meanwhile, so that a long load stands in nobody's way unseen. The connection
+/// stays open to the end: Ollama stops loading when the one who asked for it leaves.
+task<json> ask_api::warm_up_phone(http_call& call, std::shared_ptr<const phone_target> phone,
+                                  std::string model, json keep_alive) {
+  json out{{"name", phone->name}, {"ok", false}};
+  want wanted;
+  wanted.only = phone->id;
+  wanted.model = model.empty() ? std::string{} : normalized_model(model);
+  const time_point began = clock::now();
+  const time_point deadline = began + settings_.times.first_token_loading;
+  const std::stop_token stop = call.gone;
+  auto held = co_await desk_.acquire(call.where, wanted, deadline, stop);
+  if (!held) {
+    out["error"] = held.error().message;
+    co_return out;
+  }
+  const std::shared_ptr<const phone_target> now = held->phone();
+  const phone_request request =
+      engine_of(now->engine).warm_up(model.empty() ? now->model : model, keep_alive);
+  const std::unique_ptr<phone_exchange> exchange = call.phones->open(now);
+  const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
+  auto head = co_await exchange->send(request.method, request.target, request.body, deadline);
+  std::string body;
+  std::optional<error> why;
+  if (!head) why = head.error();
+  while (!why && body.size() < (std::size_t{64} << 10U)) {
+    const auto more = co_await exchange->read(deadline);
+    if (!more) why = more.error();
+    if (!more || more->empty()) break;
+    body.append(*more);
+  }
+  if (!why && head->status != 200) why = phone_failure(head->status, body);
+  held->settle(why ? verdict_of(why->code) : verdict::success);
+  out["ok"] = !why;
+  out["ms"] = milliseconds_since(began).count();
+  if (why) out["error"] = why->message.empty() ? std::string(to_string(why->code)) : why->message;
+  co_return out;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,160 @@
+#include "pocketfleet/service/generation.hpp"
+
+#include <algorithm>
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::size_t lag_high = std::size_t{64} << 10U;  // unread bytes at which the phone is no longer read
+constexpr std::size_t lag_low = std::size_t{32} << 10U;   // and at which it is again
+
+}  // namespace
+
+std::string_view to_string(phase p) {
+  switch (p) {
+    case phase::reading: return "reading";
+    case phase::queued: return "queued";
+    case phase::connecting: return "connecting";
+    case phase::waiting: return "waiting";
+    case phase::streaming: return "streaming";
+    case phase::done: break;
+  }
+  return "done";
+}
+
+void generation::begin(std::string model, std::string created_at) {
+  const std::lock_guard lock(mutex_);
+  answer_.model = std::move(model);
+  answer_.created_at = std::move(created_at);
+}
+
+bool generation::append(piece_kind kind, std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  if (answer_.text.size() + text.size() > most_bytes_) return false;
+  answer_.append(kind, text);
+  state_.at = phase::streaming;
+  return true;
+}
+
+void generation::update(phase at, std::string_view phone, unsigned attempts, milliseconds queued) {
+  const std::lock_guard lock(mutex_);
+  state_.at = at;
+  state_.phone = phone;
+  state_.attempts = attempts;
+  state_.queued = queued;
+}
+
+bool generation::restart() {
+  const std::lock_guard lock(mutex_);
+  if (answer_.pieces.empty()) return true;
+  if (std::any_of(listeners_.begin(), listeners_.end(), [](const listener* l) { return l->each_piece_; }))
+    return false;
+  answer_.text.clear();
+  answer_.pieces.clear();
+  return true;
+}
+
+void generation::complete(std::string_view done_reason, const usage& counts) {
+  const std::lock_guard lock(mutex_);
+  answer_.done_reason = done_reason;
+  answer_.counts = counts;
+  state_.at = phase::done;
+  state_.finished = true;
+}
+
+void generation::fail(error why) {
+  const std::lock_guard lock(mutex_);
+  state_.failed = std::move(why);
+  state_.finished = true;
+}
+
+void generation::announce() {
+  std::vector<std::shared_ptr<waker>> elsewhere;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const listener* l : listeners_) {
+      if (l->each_piece_ || state_.finished) elsewhere.push_back(l->waker_);
+    }
+  }
+  for (const auto& w : elsewhere) w->wake();
+}
+
+bool generation::crowded() const {
+  const std::lock_guard lock(mutex_);
+  // The fastest decides: a listener that stalls must not hold up the others.
+  return std::all_of(listeners_.begin(), listeners_.end(), [&](const listener* l) {
+    return l->each_piece_ && answer_.text.size() - l->taken_ > lag_high;
+  });
+}
+
+task<> generation::wait_for_room() {
+  while (!stop_.stop_requested() && crowded()) {
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_for_room_ = true;
+    }
+    const std::stop_callback on_stop(stop_.get_token(), [this] { room_->wake(); });
+    co_await room_->wait();
+  }
+}
+
+bool generation::has_text() const {
+  const std::lock_guard lock(mutex_);
+  return !answer_.pieces.empty();
+}
+
+void generation::stop() {
+  if (executor_.running_in_this_thread()) {
+    stop_.request_stop();
+  } else {
+    asio::post(executor_, [self = shared_from_this()] { self->stop_.request_stop(); });
+  }
+}
+
+generation_state generation::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+std::unique_ptr<listener> generation::join(executor where, bool each_piece) {
+  auto joined = std::make_unique<listener>(shared_from_this(), where, each_piece);
+  {
+    const std::lock_guard lock(mutex_);
+    if (!abandoned_) {
+      listeners_.push_back(joined.get());
+      return joined;
+    }
+  }
+  return nullptr;
+}
+
+void generation::leave(listener& who) {
+  bool last = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find(listeners_.begin(), listeners_.end(), &who);
+    if (found == listeners_.end()) return;
+    listeners_.erase(found);
+    last = listeners_.empty() && !state_.finished;
+    if (last) abandoned_ = true;
+  }
+  if (last) stop();
+}
+
+task<> listener::changed(const std::stop_token& stop) {
+  const std::stop_callback on_stop(stop, [w = waker_] { w->wake(); });
+  if (!stop.stop_requested()) co_await waker_->wait();
+}
+
+void listener::taken(std::size_t bytes) {
+  bool room = false;
+  {
+    const std::lock_guard lock(to_->mutex_);
+    taken_ = bytes;
+    room = to_->waiting_for_room_ && to_->answer_.text.size() - taken_ <= lag_low;
+    if (room) to_->waiting_for_room_ = false;
+  }
+  if (room) to_->room_->wake();
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,203 @@
+#include "pocketfleet/service/prober.hpp"
+
+#include "pocketfleet/engines/probe.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::size_t most_page = std::size_t{1} << 20U;
+constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
+
+phone_report down(std::string why) {
+  return {.state = health::down, .reason = std::move(why)};
+}
+
+}  // namespace
+
+prober::prober(executor where, std::shared_ptr<phone_client> phones, desk& fleet, observer& books,
+               const probe_settings& settings)
+    : executor_(where), phones_(std::move(phones)), desk_(fleet), observer_(books), settings_(settings) {}
+
+void prober::sync() {
+  if (stopped_) return;
+  const auto self = shared_from_this();
+  for (const auto& phone : desk_.targets()) {
+    if (!watched_.insert(phone->id).second) continue;
+    asio::co_spawn(executor_, watch(phone->id), [self, id = phone->id](const std::exception_ptr& thrown) {
+      self->watched_.erase(id);
+      if (thrown) self->sync();  // out of memory: begin again
+    });
+  }
+  if (!std::exchange(ticking_, true)) {
+    asio::co_spawn(executor_, tick(), [self](const std::exception_ptr&) { self->ticking_ = false; });
+  }
+}
+
+void prober::stop() {
+  stopped_ = true;
+  for (wait_timer* wait : waits_) wait->cancel();
+}
+
+task<> prober::tick() {
+  wait_timer timer(executor_);
+  waits_.insert(&timer);
+  while (!stopped_) {
+    timer.expires_after(tick_interval);
+    co_await timer.async_wait(use_result);
+    desk_.tick();
+  }
+  waits_.erase(&timer);
+}
+
+std::shared_ptr<const phone_target> prober::target(phone_id id) {
+  for (auto& phone : desk_.targets()) {
+    if (phone->id == id) return phone;
+  }
+  return nullptr;
+}
+
+bool prober::busy(phone_id id) {
+  const auto phone = target(id);
+  for (const auto& p : desk_.status()) {
+    if (phone && p.config.name == phone->name) return p.in_flight > 0;
+  }
+  return false;
+}
+
+task<> prober::watch(phone_id id) {
+  memory m;
+  wait_timer timer(executor_);
+  waits_.insert(&timer);
+  while (!stopped_) {
+    const std::shared_ptr<const phone_target> phone = target(id);
+    if (!phone) break;
+    phone_report found = co_await look(phone, m);
+    if (stopped_) break;
+    conclude(*phone, m, std::move(found));
+    std::uniform_real_distribution<double> spread(1.0 - settings_.jitter, 1.0 + settings_.jitter);
+    timer.expires_after(std::chrono::duration_cast<duration>(settings_.interval * spread(random_)));
+    co_await timer.async_wait(use_result);
+  }
+  waits_.erase(&timer);
+}
+
+/// One bad look is not the end of a phone that was up, and one good one does not bring back a phone that was
+/// down.
+void prober::conclude(const phone_target& phone, memory& m, phone_report found) {
+  const bool good = found.state != health::down;
+  observer_.on_probe(phone.name, good);
+  m.good = good ? m.good + 1 : 0;
+  m.bad = good ? 0 : m.bad + 1;
+  if (!good && m.state == health::up && m.bad < settings_.fall) return;
+  if (good && m.state == health::down && m.good < settings_.rise) return;
+  if (!good) m.looks_to_inventory = 0;
+  if (found.state != m.state || found.reason != m.reason) {
+    observer_.on_phone_change(phone.name, to_string(found.state), found.reason);
+  }
+  m.state = found.state;
+  m.reason = found.reason;
+  desk_.report(phone.id, found);
+}
+
+task<result<prober::page>> prober::get(std::shared_ptr<const phone_target> phone, std::string_view path) {
+  const time_point deadline = clock::now() + settings_.timeout;
+  const std::unique_ptr<phone_exchange> exchange = phones_->open(phone);
+  auto head = co_await exchange->send("GET", path, {}, deadline);
+  if (!head) co_return head.error();
+  page out{head->status, head->server, {}};
+  for (;;) {
+    const auto more = co_await exchange->read(deadline);
+    if (!more) co_return more.error();
+    if (more->empty()) co_return out;
+    if (out.body.size() + more->size() > most_page) co_return error(errc::too_large, "a page without end");
+    out.body.append(*more);
+  }
+}
+
+task<phone_report> prober::look(std::shared_ptr<const phone_target> phone, memory& m) {
+  engine_kind kind = phone->engine;
+  if (kind == engine_kind::unknown) {
+    auto root = co_await get(phone, "/");
+    if (!root) co_return down(root.error().message);
+    kind = identify(root->server, root->body);
+    if (kind == engine_kind::unknown)
+      co_return down("something else than Ollama or llama-server answers there");
+    m.looks_to_inventory = 0;
+  }
+  m.engine = kind;
+  phone_report found;
+  if (kind == engine_kind::ollama) {
+    found = co_await look_at_ollama(phone, m);
+  } else {
+    found = co_await look_at_llama_server(phone, m);
+  }
+  found.engine = kind;
+  co_return found;
+}
+
+task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> phone, memory& m) {
+  auto version = co_await get(phone, "/api/version");
+  if (!version || version->status != 200) {
+    // A phone that computes with all its cores may be too slow to answer a question beside it.
+    const bool slow = !version && version.error().code != errc::connect_failed && busy(phone->id);
+    if (slow && m.state == health::up) co_return phone_report{.state = health::up};
+    co_return down(version ? "not Ollama's answer" : version.error().message);
+  }
+  phone_report out{.state = health::up};
+  // What is in memory changes with every request for another model; since 0.32.4 this question waits while
+  // one loads.
+  auto loaded = co_await get(phone, "/api/ps");
+  if (loaded && loaded->status == 200) {
+    if (auto names = read_ollama_models(loaded->body)) out.loaded = std::move(*names);
+  }
+  if (m.looks_to_inventory > 0) {
+    --m.looks_to_inventory;
+    co_return out;
+  }
+  auto tags = co_await get(phone, "/api/tags");
+  if (tags && tags->status == 200) {
+    if (auto names = read_ollama_models(tags->body)) {
+      out.models = std::move(*names);
+      m.looks_to_inventory = settings_.inventory_every - 1;
+    }
+  }
+  if (!out.models && m.state != health::up) co_return down("it does not say which models it has");
+  co_return out;
+}
+
+task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_target> phone, memory& m) {
+  auto health_page = co_await get(phone, "/health");
+  if (!health_page || (health_page->status != 200 && health_page->status != 503)) {
+    const bool slow = !health_page && health_page.error().code != errc::connect_failed && busy(phone->id);
+    if (slow && m.state == health::up) co_return phone_report{.state = health::up};
+    co_return down(health_page ? "not llama-server's answer" : health_page.error().message);
+  }
+  if (health_page->status == 503) {
+    m.looks_to_inventory = 0;
+    co_return phone_report{.state = health::loading, .reason = "loading its model"};
+  }
+  phone_report out{.state = health::up};
+  if (m.looks_to_inventory > 0) {
+    --m.looks_to_inventory;
+    co_return out;
+  }
+  auto models = co_await get(phone, "/v1/models");
+  if (models && models->status == 200) {
+    if (auto names = read_llama_models(models->body)) {
+      out.loaded = *names;
+      out.models = std::move(*names);
+      m.looks_to_inventory = settings_.inventory_every - 1;
+    }
+  }
+  auto props = co_await get(phone, "/props");
+  if (props && props->status == 200) {
+    if (auto read = read_llama_props(props->body)) {
+      out.slots = read->slots;
+      out.vision = read->vision;
+    }
+  }
+  if (!out.models && m.state != health::up) co_return down("it does not say which model it has");
+  co_return out;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,353 @@
+#include "generate.hpp"
+
+#include <algorithm>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "engine.hpp"
+
+namespace pocketfleet::sim {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::size_t most_unsent = 32 * 1024;
+constexpr duration ahead =
+    milliseconds(1);  // tokens due this soon go out together, or fast phones would be timer-bound
+constexpr duration slack =
+    milliseconds(20);  // a client that stalls longer than this does not get a burst for it
+constexpr std::size_t progress_step = 64;  // prompt tokens between two signs of progress
+constexpr std::size_t huge = 2 * 1024 * 1024;
+constexpr std::string_view page =
+    "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><p>Sign in to this "
+    "network.</p></body></html>\n";
+
+duration in_seconds(double value) {
+  return std::chrono::duration_cast<duration>(std::chrono::duration<double>(std::min(value, 1e6)));
+}
+
+/// The run of one answer. Lives in its coroutine.
+class run {
+ public:
+  run(connection& client, job what, voice& speaker)
+      : client_(client),
+        server_(client.server()),
+        job_(std::move(what)),
+        speaker_(speaker),
+        shown_(server_.take_fault()),
+        filter_(job_.stops) {
+    tally_.prompt_tokens = job_.prompt_tokens;
+  }
+
+  asio::awaitable<void> whole();
+
+ private:
+  enum class next { go_on, ended, failed };
+
+  asio::awaitable<bool> prefill();
+  asio::awaitable<bool> decode();
+  asio::awaitable<next> strike();
+  asio::awaitable<bool> wait_for_token(time_point due);
+  asio::awaitable<void> finish();
+  asio::awaitable<void> fail_in_stream();
+  asio::awaitable<void> stay_silent();
+  asio::awaitable<bool> write();
+  void say_token(std::uint64_t nth, std::uint64_t last);
+  void begin();
+  void plan();
+  bool due_now() const { return tally_.tokens >= std::min<std::uint64_t>(shown_.after_tokens, length_); }
+  void cancelled() { ++server_.counters.cancelled; }
+  void failed() { ++server_.counters.failed; }
+
+  connection& client_;
+  phone::server& server_;
+  job job_;
+  voice& speaker_;
+  fault shown_;
+  stop_filter filter_;
+  tally tally_;
+  std::uint64_t length_ = 0;  // tokens of this answer unless a stop string ends it
+  bool struck_ = false;
+  time_point last_sent_{};
+};
+
+// How long the answer gets, and why it ends there.
+void run::plan() {
+  const std::uint64_t end = server_.settings.answer_tokens;
+  const std::uint64_t left = job_.reasoning + (end > job_.from ? end - job_.from : 0);
+  tally_.limited = job_.limit.has_value();
+  length_ = job_.limit.value_or(left);
+  if (length_ > job_.room) {
+    length_ = job_.room;
+    tally_.limited = tally_.out_of_room = true;
+  }
+}
+
+asio::awaitable<void> run::whole() {
+  const time_point asked = clock::now();
+  ++server_.counters.requests;
+  plan();
+  if (co_await fault_answers(client_, shown_)) {
+    const bool harmless =
+        shown_.kind == fault_kind::none || shown_.kind == fault_kind::hang || shown_.kind == fault_kind::slow;
+    harmless ? cancelled() : failed();
+    co_return;
+  }
+  {
+    const ticket slot = co_await server_.slots.enter(client_.waits(), job_.model, job_.options, job_.keep);
+    if (!slot) {
+      cancelled();
+      co_return;
+    }
+    tally_.slot = slot.slot();
+    tally_.load = slot.load_time();
+    auto& view = server_.slots.slot(slot.slot());
+    view.prompt_tokens = job_.prompt_tokens;
+    view.remain = static_cast<std::int64_t>(length_);
+
+    if (!co_await prefill()) {
+      cancelled();
+      co_return;
+    }
+    if (!co_await decode()) co_return;
+    tally_.total = clock::now() - asked;
+  }
+  co_await finish();
+}
+
+asio::awaitable<bool> run::prefill() {
+  const time_point begun = clock::now();
+  const time_point end =
+      begun + in_seconds(static_cast<double>(job_.prompt_tokens) / server_.prefill_rate(begun));
+  const std::size_t steps = job_.stream ? job_.prompt_tokens / progress_step + 1 : 1;
+  for (std::size_t step = 0; step <= steps; ++step) {
+    const time_point at =
+        begun + (end - begun) / static_cast<duration::rep>(steps) * static_cast<duration::rep>(step);
+    if (at > clock::now() + ahead && !co_await client_.waits().sleep(at)) co_return false;
+    if (!job_.stream || (shown_.kind != fault_kind::none && shown_.after_tokens == 0)) continue;
+    const std::string event =
+        speaker_.progress(tally_, job_.prompt_tokens * step / steps, clock::now() - begun);
+    if (event.empty()) continue;
+    begin();
+    client_.push(event);
+    if (!co_await write()) co_return false;
+  }
+  tally_.prefill = clock::now() - begun;
+  server_.prefilled += tally_.prefill;
+  server_.prompt_tokens += job_.prompt_tokens;
+  co_return !client_.gone();
+}
+
+// Says the tokens, each when it is due. False: the answer is over already, and counted.
+asio::awaitable<bool> run::decode() {
+  const time_point begun = clock::now();
+  const bool slow = shown_.kind == fault_kind::slow && shown_.times > 0;
+  time_point now = begun;
+  time_point due = begun;
+  if (job_.stream && !job_.echo.empty()) {
+    begin();
+    const piece again{job_.echo, -1, false, true};
+    client_.push(speaker_.say(again, tally_));
+  }
+  for (;;) {
+    if (!struck_ && shown_.kind != fault_kind::none && due_now()) {
+      const next then = co_await strike();
+      if (then == next::ended) co_return true;
+      if (then == next::failed) co_return false;
+      now = clock::now();
+    }
+    if (tally_.tokens == length_ || filter_.hit()) break;
+    due += in_seconds(1 / (server_.decode_rate(now) * (slow ? shown_.factor : 1)));
+    if (due > now + ahead) {
+      if (!co_await wait_for_token(due)) {
+        cancelled();
+        co_return false;
+      }
+      now = clock::now();
+    } else if (client_.unsent() > most_unsent) {
+      if (!co_await write()) {
+        cancelled();
+        co_return false;
+      }
+      now = clock::now();
+    }
+    due = std::max(due, now - slack);
+    tally_.decode = std::max(now, due) - begun;
+    say_token(tally_.tokens, length_);
+    ++server_.slots.slot(tally_.slot).decoded;
+    --server_.slots.slot(tally_.slot).remain;
+  }
+  if (filter_.hit()) {
+    tally_.limited = tally_.out_of_room = false;
+    tally_.word = filter_.word();
+  }
+  tally_.decode = clock::now() - begun;
+  server_.decoded += tally_.decode;
+  co_return true;
+}
+
+void run::say_token(std::uint64_t nth, std::uint64_t last) {
+  ++tally_.tokens;
+  ++server_.counters.tokens;
+  piece out{{}, 0, nth < job_.reasoning, nth == 0 && job_.echo.empty()};
+  if (out.reasoning) {
+    out.text = " t" + std::to_string(nth + 1);
+    tally_.reasoning += out.text;
+  } else {
+    const std::uint64_t number = job_.from + nth - job_.reasoning + 1;
+    out.id = token_of_number(number);
+    out.text = filter_.take(' ' + std::to_string(number));
+    if (nth + 1 == last) out.text += filter_.rest();
+    tally_.text += out.text;
+    tally_.ids.push_back(out.id);
+  }
+  if (!job_.stream) return;
+  begin();
+  client_.push(speaker_.say(out, tally_));
+}
+
+asio::awaitable<bool> run::wait_for_token(time_point due) {
+  if (!co_await write()) co_return false;
+  const std::string ping = client_.begun() ? speaker_.ping() : std::string();
+  while (!ping.empty() && last_sent_ + server_.settings.sse_ping < due) {
+    const time_point next_ping = last_sent_ + server_.settings.sse_ping;
+    if (!co_await client_.waits().sleep(next_ping)) co_return false;
+    client_.push(ping);
+    if (!co_await write()) co_return false;
+  }
+  co_return co_await client_.waits().sleep(due);
+}
+
+void run::begin() {
+  if (!client_.begun()) client_.begin(speaker_.stream_type(), speaker_.stream_headers());
+}
+
+asio::awaitable<bool> run::write() {
+  if (client_.unsent() != 0) last_sent_ = clock::now();
+  co_return co_await client_.flush();
+}
+
+// The fault of this answer, at its token.
+asio::awaitable<run::next> run::strike() {
+  struck_ = true;
+  const std::string_view half = "data: {\"cho";
+  switch (shown_.kind) {
+    case fault_kind::reset_after:
+      co_await write();
+      failed();
+      client_.reset();
+      co_return next::failed;
+    case fault_kind::close_after:
+      co_await write();
+      failed();
+      client_.close();
+      co_return next::failed;
+    case fault_kind::truncated:
+      if (job_.stream) begin();
+      client_.put_raw(job_.stream ? "200\r\n" : "HTTP/1.1 200 OK\r\nContent-Length: 512\r\n\r\n");
+      client_.put_raw(half);
+      co_await write();
+      failed();
+      client_.close();
+      co_return next::failed;
+    case fault_kind::silent_after: co_await stay_silent(); co_return next::failed;
+    case fault_kind::error_in_stream: co_await fail_in_stream(); co_return next::failed;
+    case fault_kind::end_without_done: tally_.done = false; co_return next::ended;
+    case fault_kind::garbage:
+    case fault_kind::huge_line:
+      if (job_.stream) {
+        begin();
+        client_.push(shown_.kind == fault_kind::garbage ? speaker_.line("}{ this is no JSON \x01\xff")
+                                                        : speaker_.line('"' + std::string(huge, 'x') + '"'));
+      }
+      co_return next::go_on;
+    default: co_return next::go_on;
+  }
+}
+
+asio::awaitable<void> run::stay_silent() {
+  bool here = co_await write();
+  while (here) here = co_await client_.waits().nap(time_point::max());
+  failed();
+}
+
+asio::awaitable<void> run::fail_in_stream() {
+  failed();
+  if (job_.stream && (client_.begun() || tally_.tokens != 0)) {
+    begin();
+    client_.push(speaker_.error_event());
+    client_.end();
+    client_.close_after_answer();
+    co_await write();
+    co_return;
+  }
+  std::string body = server_.speaks->error_body(500, "simulated failure of the engine");
+  co_await client_.reply(500, speaker_.whole_type(), std::move(body));
+}
+
+asio::awaitable<void> run::finish() {
+  if (!job_.stream) {
+    if (shown_.kind == fault_kind::garbage) {
+      co_await client_.reply(200, speaker_.whole_type(), "}{ this is no JSON");
+    } else {
+      co_await client_.reply(200, speaker_.whole_type(), speaker_.whole(tally_));
+    }
+  } else {
+    begin();
+    if (tally_.done) {
+      for (const std::string& each : speaker_.finish(tally_)) client_.push(each);
+    }
+    client_.end();
+    co_await write();
+  }
+  if (client_.gone()) {
+    cancelled();
+  } else if (tally_.done) {
+    ++server_.counters.completed;
+  } else {
+    failed();
+  }
+}
+
+}  // namespace
+
+asio::awaitable<void> generate(connection& client, job what, voice& speaker) {
+  run one(client, std::move(what), speaker);
+  co_await one.whole();
+}
+
+asio::awaitable<bool> fault_answers(connection& client, const fault& shown) {
+  phone::server& server = client.server();
+  const auto answer = [&](unsigned status, std::string_view text) {
+    return client.reply(status, "application/json; charset=utf-8", server.speaks->error_body(status, text));
+  };
+  const bool ollama = server.settings.engine == engine_kind::ollama;
+  switch (shown.kind) {
+    case fault_kind::error_500: co_await answer(500, "simulated failure of the engine"); co_return true;
+    case fault_kind::busy_503:
+      co_await answer(503, ollama ? "server busy, please try again.  maximum pending requests exceeded"
+                                  : "no slot available");
+      co_return true;
+    case fault_kind::loading_503:
+      co_await answer(503, ollama ? "llm server loading model" : "Loading model");
+      co_return true;
+    case fault_kind::html:
+      co_await client.reply(200, "text/html; charset=utf-8", std::string(page));
+      co_return true;
+    case fault_kind::reset_after:
+      if (shown.after_tokens == 0) client.reset();
+      break;
+    case fault_kind::close_after:
+      if (shown.after_tokens == 0) client.close();
+      break;
+    case fault_kind::hang: {
+      const std::uint64_t epoch = server.fault_epoch();
+      while (!client.gone() && server.fault_epoch() == epoch) co_await client.waits().nap(time_point::max());
+      break;
+    }
+    default: break;
+  }
+  co_return client.gone();
+}
+
+}  // namespace pocketfleet::sim

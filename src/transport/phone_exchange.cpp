@@ -1,0 +1,252 @@
+#include "phone_exchange.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+
+#include "pocketfleet/transport/framing_guard.hpp"
+
+namespace pocketfleet {
+namespace {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+/// So that a phone that has left the Wi-Fi without a word is noticed: after 10 + 3 x 5 s when nothing is on
+/// its way (measured: 23 s), after 20 s when something is, which keepalive alone never notices.
+void watch_for_silence(tcp_socket& socket) {
+  const auto set = [&](int level, int name, int value) {
+    ::setsockopt(socket.native_handle(), level, name, &value, sizeof value);
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 10);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 20'000);
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+}  // namespace
+
+pooled_exchange::pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone)
+    : pool_(std::move(pool)), phone_(std::move(phone)), guard_(pool_->dog(), [this] { expire(); }) {}
+
+pooled_exchange::~pooled_exchange() {
+  // A connection goes back only if the response has ended and nothing stands behind it.
+  if (connection_ && parser_ && parser_->is_done() && parser_->keep_alive() &&
+      connection_->buffer.size() == 0) {
+    pool_->give_back(*phone_, std::move(connection_));
+  }
+}
+
+void pooled_exchange::expire() {
+  expired_ = true;
+  if (resolver_) resolver_->cancel();
+  error_code ignored;
+  if (connection_) connection_->socket.cancel(ignored);
+}
+
+void pooled_exchange::abort() {
+  aborted_ = true;
+  if (resolver_) resolver_->cancel();
+  error_code ignored;
+  // Closed at once, not when the coroutine gets round to it: the phone is to stop now.
+  if (connection_) connection_->socket.close(ignored);
+}
+
+error pooled_exchange::broken(errc otherwise) const {
+  if (aborted_) return errc::aborted;
+  switch (otherwise) {
+    case errc::connect_failed: return {otherwise, "the phone cannot be reached"};
+    case errc::stalled: return {otherwise, "the phone has gone silent"};
+    case errc::first_token_timeout: return {otherwise, "the phone gave no first token in time"};
+    case errc::bad_response: return {otherwise, "the phone's answer is not sound HTTP"};
+    default: return {errc::connection_lost, "the connection to the phone was lost"};
+  }
+}
+
+// ---- request
+// -------------------------------------------------------------------------------------------------------
+
+task<result<phone_response_head>> pooled_exchange::send(std::string_view method, std::string_view target,
+                                                        std::string_view body, time_point deadline) {
+  std::string head;
+  head.reserve(256);
+  head.append(method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(phone_->host_header);
+  head.append("\r\nUser-Agent: pocketfleet\r\nAccept: */*\r\n");
+  if (!body.empty()) {
+    head.append("Content-Type: application/json\r\nContent-Length: ")
+        .append(std::to_string(body.size()))
+        .append("\r\n");
+  }
+  head.append("\r\n");
+
+  connection_ = pool_->take(*phone_);
+  const bool reused = connection_ != nullptr;
+  connected_ = reused;
+  if (!reused) {
+    if (auto done = co_await connect(deadline); !done) co_return done.error();
+  }
+  for (bool fresh = !reused;; fresh = true) {
+    guard_.set(deadline);
+    result<phone_response_head> got = error(errc::connection_lost);
+    if (auto written = co_await write(head, body); written) {
+      got = co_await read_head();
+    } else {
+      got = written.error();
+    }
+    guard_.never();
+    // A phone may close an idle connection while we take it from the pool. That is nobody's fault: once more,
+    // anew.
+    const bool stale = !got && got.error().code == errc::connection_lost && !fresh && !heard_ && !expired_;
+    if (!stale) co_return got;
+    if (auto done = co_await connect(deadline); !done) co_return done.error();
+  }
+}
+
+task<result<void>> pooled_exchange::connect(time_point deadline) {
+  connected_ = false;
+  connection_ = pool_->make();
+  guard_.set(std::min(deadline, clock::now() + pool_->settings().connect_time));
+  error_code no_address;
+  const auto address = asio::ip::make_address(phone_->host, no_address);
+  result<void> done = broken(errc::connect_failed);
+  if (!no_address) {
+    const tcp::endpoint where(address, phone_->port);
+    done = co_await connect_to(where);
+  } else {
+    const std::string port = std::to_string(phone_->port);
+    resolver_.emplace(pool_->executor_of());
+    const auto [ec, found] = co_await resolver_->async_resolve(phone_->host, port, use_result);
+    for (auto it = found.begin(); !ec && it != found.end() && !done && !expired_ && !aborted_; ++it) {
+      const tcp::endpoint where = it->endpoint();
+      done = co_await connect_to(where);
+    }
+  }
+  guard_.never();
+  if (aborted_) co_return error(errc::aborted);
+  if (!done) co_return broken(errc::connect_failed);
+  connected_ = true;
+  co_return done;
+}
+
+task<result<void>> pooled_exchange::connect_to(const tcp::endpoint& where) {
+  error_code ignored;
+  connection_->socket.close(ignored);
+  error_code opened;
+  connection_->socket.open(where.protocol(), opened);
+  if (opened) co_return broken(errc::connect_failed);
+  watch_for_silence(connection_->socket);
+  const auto [ec] = co_await connection_->socket.async_connect(where, use_result);
+  if (ec || expired_ || aborted_) co_return broken(errc::connect_failed);
+  connection_->socket.non_blocking(true, ignored);
+  co_return result<void>{};
+}
+
+task<result<void>> pooled_exchange::write(std::string_view head, std::string_view body) {
+  const std::array<asio::const_buffer, 2> both{asio::buffer(head.data(), head.size()),
+                                               asio::buffer(body.data(), body.size())};
+  // Nearly always it goes out at once.
+  error_code ec;
+  std::size_t sent = connection_->socket.write_some(both, ec);
+  if (ec == asio::error::would_block) {
+    sent = 0;
+    ec = {};
+  }
+  if (ec) co_return broken(expired_ ? errc::first_token_timeout : errc::connection_lost);
+  if (sent == head.size() + body.size()) co_return result<void>{};
+  std::array<asio::const_buffer, 2> rest{};
+  rest[0] = sent < head.size() ? both[0] + sent : asio::const_buffer{};
+  rest[1] = sent < head.size() ? both[1] : both[1] + (sent - head.size());
+  const auto [failed, n] = co_await asio::async_write(connection_->socket, rest, use_result);
+  if (failed) co_return broken(expired_ ? errc::first_token_timeout : errc::connection_lost);
+  co_return result<void>{};
+}
+
+// ---- response
+// ------------------------------------------------------------------------------------------------------
+
+/// More bytes from the phone into the buffer.
+task<result<void>> pooled_exchange::fill() {
+  auto& buffer = connection_->buffer;
+  const std::size_t room = buffer.max_size() - buffer.size();
+  if (room == 0) co_return broken(errc::bad_response);  // a header, trailer or chunk extension without end
+  const auto space = buffer.prepare(std::min<std::size_t>(room, 16384));
+  const auto [ec, n] = co_await connection_->socket.async_read_some(space, use_result);
+  if (aborted_) co_return error(errc::aborted);
+  if (expired_) co_return broken(parser_->is_header_done() ? errc::stalled : errc::first_token_timeout);
+  if (ec == asio::error::eof && parser_->is_header_done()) {
+    error_code bad;
+    parser_->put_eof(bad);
+    if (!bad) co_return result<void>{};
+  }
+  if (ec) co_return broken(errc::connection_lost);
+  heard_ = true;
+  buffer.commit(n);
+  co_return result<void>{};
+}
+
+/// Gives what the buffer holds to the parser; how many bytes of body came out.
+result<std::size_t> pooled_exchange::parse() {
+  auto& body = parser_->get().body();
+  body.data = connection_->body.data();
+  body.size = connection_->body.size();
+  body.more = true;
+  error_code ec;
+  try {
+    connection_->buffer.consume(parser_->put(connection_->buffer.data(), ec));
+  } catch (const std::exception&) {  // Beast 345: std::length_error for an endless trailer field
+    return broken(errc::bad_response);
+  }
+  if (ec && ec != http::error::need_more && ec != http::error::need_buffer) return broken(errc::bad_response);
+  return parser_->is_header_done() ? connection_->body.size() - body.size : 0;
+}
+
+task<result<phone_response_head>> pooled_exchange::read_head() {
+  for (unsigned interim = 0; interim < 8; ++interim) {
+    parser_.emplace();
+    parser_->header_limit(16384);
+    parser_->body_limit(boost::none);
+    parser_->eager(false);  // stop behind the header
+    while (!parser_->is_header_done()) {
+      if (connection_->buffer.size() > 0) {
+        const std::size_t before = connection_->buffer.size();
+        if (auto parsed = parse(); !parsed) co_return parsed.error();
+        if (parser_->is_header_done() || connection_->buffer.size() != before) continue;
+      }
+      if (auto more = co_await fill(); !more) co_return more.error();
+    }
+    if (parser_->get().result_int() / 100 != 1) break;  // 100 Continue and the like: the real one follows
+  }
+  if (parser_->get().result_int() / 100 == 1 || !framing_is_sound(parser_->get().base())) {
+    co_return broken(errc::bad_response);
+  }
+  parser_->eager(true);
+  const auto& head = parser_->get();
+  co_return phone_response_head{static_cast<int>(head.result_int()), std::string(head[http::field::server]),
+                                std::string(head[http::field::content_type])};
+}
+
+task<result<std::string_view>> pooled_exchange::read(time_point deadline) {
+  if (!connection_ || !parser_) co_return broken(errc::connection_lost);
+  guard_.set(deadline);
+  for (;;) {
+    if (connection_->buffer.size() > 0 && !parser_->is_done()) {
+      const auto got = parse();
+      if (!got) co_return got.error();
+      if (*got > 0) {
+        guard_.never();
+        co_return std::string_view(connection_->body.data(), *got);
+      }
+    }
+    if (parser_->is_done()) {
+      guard_.never();
+      co_return std::string_view{};
+    }
+    if (auto more = co_await fill(); !more) co_return more.error();
+  }
+}
+
+}  // namespace pocketfleet

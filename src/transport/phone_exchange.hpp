@@ -1,0 +1,62 @@
+// One request to one phone; private to this layer.
+#pragma once
+
+#include <array>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/buffer_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <optional>
+
+#include "pocketfleet/transport/phone_pool.hpp"
+
+namespace pocketfleet {
+
+using tcp = boost::asio::ip::tcp;
+using tcp_socket = asio::basic_stream_socket<tcp, executor>;
+
+struct phone_connection {
+  phone_connection(const executor& where, std::size_t buffer_bytes) : socket(where), buffer(buffer_bytes) {}
+
+  tcp_socket socket;
+  boost::beast::flat_buffer buffer;  // never grows past what it was made with
+  std::array<char, 16384> body;      // where decoded bytes of a response are put
+  time_point idle_since{};
+};
+
+class pooled_exchange final : public phone_exchange {
+ public:
+  pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone);
+  ~pooled_exchange() override;
+
+  task<result<phone_response_head>> send(std::string_view method, std::string_view target,
+                                         std::string_view body, time_point deadline) override;
+  task<result<std::string_view>> read(time_point deadline) override;
+  void abort() override;
+  bool connected() const override { return connected_; }
+
+ private:
+  using parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
+
+  task<result<void>> connect(time_point deadline);
+  task<result<void>> connect_to(const tcp::endpoint& where);
+  task<result<void>> write(std::string_view head, std::string_view body);
+  task<result<phone_response_head>> read_head();
+  task<result<void>> fill();
+  result<std::size_t> parse();
+  void expire();
+  error broken(errc otherwise) const;
+
+  std::shared_ptr<phone_pool> pool_;
+  std::shared_ptr<const phone_target> phone_;
+  watchdog::guard guard_;
+  std::optional<tcp::resolver::rebind_executor<executor>::other> resolver_;  // for a phone with a name
+  std::unique_ptr<phone_connection> connection_;
+  std::optional<parser> parser_;  // made anew for each response
+  bool connected_ = false;
+  bool expired_ = false;
+  bool aborted_ = false;
+  bool heard_ = false;  // a byte of the response has come
+};
+
+}  // namespace pocketfleet

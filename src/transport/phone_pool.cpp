@@ -1,0 +1,44 @@
+#include "pocketfleet/transport/phone_pool.hpp"
+
+#include "phone_exchange.hpp"
+
+namespace pocketfleet {
+
+phone_pool::phone_pool(executor where, std::shared_ptr<watchdog> dog, const phone_link_settings& settings)
+    : executor_(where), dog_(std::move(dog)), settings_(settings) {}
+
+phone_pool::~phone_pool() = default;
+
+std::unique_ptr<phone_exchange> phone_pool::open(std::shared_ptr<const phone_target> phone) {
+  return std::make_unique<pooled_exchange>(shared_from_this(), std::move(phone));
+}
+
+std::unique_ptr<phone_connection> phone_pool::make() const {
+  return std::make_unique<phone_connection>(executor_, settings_.buffer_bytes);
+}
+
+std::unique_ptr<phone_connection> phone_pool::take(const phone_target& phone) {
+  const auto found = idle_.find(phone.host_header);
+  if (found == idle_.end()) return nullptr;
+  auto& connections = found->second;
+  const milliseconds most =
+      phone.engine == engine_kind::ollama ? settings_.idle_ollama : settings_.idle_llama_server;
+  std::unique_ptr<phone_connection> taken;
+  if (!connections.empty() && clock::now() - connections.back()->idle_since < most) {
+    taken = std::move(connections.back());
+    connections.pop_back();
+  } else {
+    connections.clear();  // the youngest is too old: so are all
+  }
+  if (connections.empty()) idle_.erase(found);
+  return taken;
+}
+
+void phone_pool::give_back(const phone_target& phone, std::unique_ptr<phone_connection> connection) {
+  connection->idle_since = clock::now();
+  auto& connections = idle_[phone.host_header];
+  connections.push_back(std::move(connection));
+  if (connections.size() > settings_.idle_per_phone) connections.pop_front();
+}
+
+}  // namespace pocketfleet

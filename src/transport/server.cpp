@@ -1,0 +1,106 @@
+#include "pocketfleet/transport/server.hpp"
+
+#include <sys/socket.h>
+
+#include <ctime>
+
+#include "session.hpp"
+
+namespace pocketfleet {
+namespace {
+
+using boost::system::error_code;
+constexpr milliseconds accept_pause{150};  // after EMFILE and the like: time for descriptors to come free
+
+}  // namespace
+
+server::server(executor where, gateway_face& face, const phone_link_settings& links)
+    : executor_(where),
+      face_(face),
+      acceptor_(where),
+      dog_(std::make_shared<watchdog>(where)),
+      phones_(std::make_shared<phone_pool>(where, dog_, links)) {}
+
+result<std::uint16_t> server::listen(std::uint16_t port, bool shared_port) {
+  error_code ec;
+  const auto address = asio::ip::make_address(face_.settings.address, ec);
+  const std::string name = face_.settings.address + ":" + std::to_string(port);
+  const auto failed = [&] { return error(errc::aborted, "cannot listen on " + name + ": " + ec.message()); };
+  if (ec) return failed();
+  const asio::ip::tcp::endpoint where(address, port);
+  acceptor_.open(where.protocol(), ec);
+  if (ec) return failed();
+  acceptor_.set_option(asio::socket_base::reuse_address(true), ec);
+  if (shared_port) {
+    const int on = 1;
+    ::setsockopt(acceptor_.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+  }
+  acceptor_.bind(where, ec);
+  if (ec) return failed();
+  acceptor_.listen(asio::socket_base::max_listen_connections, ec);
+  if (ec) return failed();
+  return acceptor_.local_endpoint().port();
+}
+
+void server::start() {
+  asio::co_spawn(executor_, accept(), [self = shared_from_this()](const std::exception_ptr& thrown) {
+    if (!thrown || self->draining_) return;
+    ++self->face_.counters.accept_errors;  // out of memory: go on
+    self->start();
+  });
+}
+
+task<> server::accept() {
+  const auto self = shared_from_this();
+  wait_timer pause(executor_);
+  while (!draining_) {
+    tcp_socket socket(executor_);
+    const auto [ec] = co_await acceptor_.async_accept(socket, use_result);
+    if (draining_) co_return;
+    if (ec) {
+      ++face_.counters.accept_errors;
+      if (face_.complain) face_.complain("cannot accept connections", ec.message());
+      pause.expires_after(accept_pause);
+      co_await pause.async_wait(use_result);
+      continue;
+    }
+    ++face_.counters.accepted;
+    if (face_.counters.open >= static_cast<std::int64_t>(face_.settings.connections)) {
+      ++face_.counters.turned_away;  // closed at once: whoever is connected goes on undisturbed
+      continue;
+    }
+    const auto opened = std::make_shared<session>(std::move(socket), self);
+    sessions_.insert(opened.get());
+    // The fence: whatever a session throws ends that session.
+    asio::co_spawn(executor_, opened->run(), [opened](const std::exception_ptr&) {});
+  }
+}
+
+void server::drain(std::function<void()> drained) {
+  draining_ = true;
+  drained_ = std::move(drained);
+  error_code ignored;
+  acceptor_.close(ignored);
+  for (session* s : std::vector<session*>(sessions_.begin(), sessions_.end())) s->finish_up();
+  if (sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+}
+
+void server::remove(session* s) {
+  sessions_.erase(s);
+  if (draining_ && sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+}
+
+std::string_view server::date() {
+  const std::int64_t second = std::time(nullptr);
+  if (second != date_second_) {
+    date_second_ = second;
+    const std::time_t time = second;
+    std::tm parts{};
+    gmtime_r(&time, &parts);
+    char text[40];
+    date_.assign(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+  }
+  return date_;
+}
+
+}  // namespace pocketfleet

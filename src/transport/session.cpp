@@ -1,0 +1,433 @@
+#include "session.hpp"
+
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <charconv>
+
+#include "pocketfleet/transport/status.hpp"
+#include "request_id.hpp"
+
+namespace pocketfleet {
+namespace {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+constexpr std::size_t buffer_cap = std::size_t{32} << 10U;
+constexpr std::size_t body_step = std::size_t{64}
+                                  << 10U;  // what an unannounced body takes from the budget at a time
+
+}  // namespace
+
+session::session(tcp_socket socket, std::shared_ptr<server> of)
+    : socket_(std::move(socket)),
+      server_(std::move(of)),
+      guard_(server_->dog(),
+             [this] {
+               expired_ = true;
+               error_code ignored;
+               socket_.cancel(ignored);
+             }),
+      buffer_(buffer_cap) {
+  error_code ignored;
+  socket_.non_blocking(true, ignored);
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  ++server_->face().counters.open;
+}
+
+session::~session() {
+  server_->face().bodies.give_back(body_bytes_);
+  --server_->face().counters.open;
+  server_->remove(this);
+}
+
+void session::close() {
+  error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+  socket_.close(ignored);
+}
+
+void session::finish_up() {
+  finish_ = true;
+  if (idle_) close();
+}
+
+// ---- one request after the other
+// -----------------------------------------------------------------------------------
+
+task<> session::run() {
+  const listener_settings& limits = server_->face().settings;
+  bool first = true;
+  while (!finish_) {
+    idle_ = true;
+    guard_.set(clock::now() + (first ? limits.header_time : limits.idle_time));
+    first = false;
+    if (buffer_.size() == 0 && !co_await fill()) break;
+    idle_ = false;
+    began_ = clock::now();
+    guard_.set(began_ + limits.header_time);
+    reading got = co_await read_header();
+    if (got == reading::done) got = co_await read_body();
+    guard_.never();
+    if (got != reading::done) break;
+    co_await serve();
+    server_->face().bodies.give_back(std::exchange(body_bytes_, 0));
+    if (!keep_alive_ || cut_ || gone_.stop_requested()) break;
+  }
+  guard_.never();
+  close();
+}
+
+/// More bytes from the client into the buffer. False: closed, out of time, or the buffer is full.
+task<bool> session::fill() {
+  const std::size_t room = buffer_.max_size() - buffer_.size();
+  if (room == 0) co_return false;
+  const auto space = buffer_.prepare(std::min<std::size_t>(room, 8192));
+  const auto [ec, n] = co_await socket_.async_read_some(space, use_result);
+  if (ec) co_return false;
+  buffer_.commit(n);
+  co_return true;
+}
+
+/// Gives the buffer to the parser.
+error_code session::parse() {
+  error_code ec;
+  try {
+    buffer_.consume(parser_->put(buffer_.data(), ec));
+  } catch (const std::exception&) {  // Beast 345: std::length_error for an endless trailer field
+    ec = http::error::header_limit;
+  }
+  return ec == http::error::need_more ? error_code{} : ec;
+}
+
+task<session::reading> session::read_header() {
+  const listener_settings& limits = server_->face().settings;
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(limits.header_bytes));
+  parser_->body_limit(limits.body_bytes);
+  parser_->eager(false);
+  status_ = 0;
+  has_failed_ = head_only_ = cut_ = false;
+  request_id_.clear();
+  while (!parser_->is_header_done()) {
+    const error_code ec = parse();
+    if (ec == http::error::header_limit) co_return co_await refuse({431, "the header is too large"});
+    if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
+    if (ec) co_return co_await refuse({400, "not HTTP/1.1"});
+    if (parser_->is_header_done()) break;
+    if (!co_await fill()) {
+      if (expired_) co_return co_await refuse({408, "the header took too long"});
+      if (buffer_.size() == buffer_.max_size()) co_return co_await refuse({431, "the header is too large"});
+      co_return reading::closed;
+    }
+  }
+  const auto& head = parser_->get().base();
+  head_only_ = head.method() == http::verb::head;
+  keep_alive_ = parser_->keep_alive();
+  request_id_ = accepted_request_id(head["X-Request-Id"]);
+  if (auto why = check_framing(head, limits.header_fields, limits.target_bytes))
+    co_return co_await refuse(*why);
+  if (auto why = check_origin(head, limits.host_names)) co_return co_await refuse(*why);
+  co_return reading::done;
+}
+
+task<session::reading> session::read_body() {
+  body_budget& budget = server_->face().bodies;
+  const std::string_view expect = parser_->get()[http::field::expect];
+  if (!expect.empty()) {
+    if (!boost::beast::iequals(expect, "100-continue"))
+      co_return co_await refuse({417, "unknown expectation"});
+    if (!co_await write_all("HTTP/1.1 100 Continue\r\n\r\n", {}, {})) co_return reading::closed;
+  }
+  const auto announced = parser_->content_length();
+  const auto take = [&](std::size_t bytes) {
+    if (!budget.take(bytes)) return false;
+    body_bytes_ += bytes;
+    return true;
+  };
+  if (announced && !take(*announced)) co_return co_await refuse({503, "too many bodies at once"});
+  const std::size_t expected = announced ? *announced : 0;
+  guard_.set(clock::now() + server_->face().settings.body_time + seconds(expected >> 16U));
+  parser_->eager(true);
+  while (!parser_->is_done()) {
+    const error_code ec = parse();
+    if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
+    if (ec == http::error::header_limit) co_return co_await refuse({431, "the trailer is too large"});
+    if (ec) co_return co_await refuse({400, "the body is not sound HTTP"});
+    if (parser_->is_done()) break;
+    while (!announced && parser_->get().body().size() > body_bytes_) {
+      if (!take(body_step)) co_return co_await refuse({503, "too many bodies at once"});
+    }
+    if (!co_await fill()) {
+      if (expired_) co_return co_await refuse({408, "the body took too long"});
+      if (buffer_.size() == buffer_.max_size())
+        co_return co_await refuse({400, "the body is not sound HTTP"});
+      co_return reading::closed;
+    }
+  }
+  co_return reading::done;
+}
+
+/// Says why, and reads no further: where the next request would begin is not known.
+task<session::reading> session::refuse(refusal why) {
+  guard_.never();
+  expired_ = false;
+  keep_alive_ = false;
+  if (request_id_.empty()) request_id_ = new_request_id();
+  ++server_->face().counters.bad_requests;
+  http_call call("other", socket_.get_executor());
+  call.request_id = request_id_;
+  call.began = began_;
+  call.record.at = phase::reading;
+  call.record.outcome = to_string(why.status == 503 ? errc::overloaded : errc::bad_request);
+  std::string body = R"({"error":")" + std::string(why.text) + "\"}";
+  header_list headers;
+  if (why.status == 503) headers.emplace_back("Retry-After", "1");
+  co_await send(why.status, "application/json", std::move(body), std::move(headers));
+  keep_books(call);
+  co_await linger();
+  co_return reading::refused;
+}
+
+/// Closing with unread bytes resets the connection, and the reset may overtake the answer: they are read,
+/// within bounds.
+task<> session::linger() {
+  error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  guard_.set(clock::now() + seconds{1});
+  for (std::size_t left = std::size_t{1} << 20U; left > 0;) {
+    buffer_.clear();
+    if (!co_await fill()) break;
+    left -= std::min(left, buffer_.size());
+  }
+}
+
+// ---- the handler
+// ---------------------------------------------------------------------------------------------------
+
+task<> session::serve() {
+  const auto& request = parser_->get();
+  if (request_id_.empty()) request_id_ = new_request_id();
+  const std::string_view target = request.target();
+  const std::string_view path = target.substr(0, target.find('?'));
+  std::string allow;
+  for (const route& r : server_->face().routes) {
+    if (r.path != path) continue;
+    const bool get = r.method == "GET";
+    if (request.method_string() == r.method || (get && request.method() == http::verb::head)) {
+      co_await call_handler(r);
+      co_return;
+    }
+    allow.append(r.method).append(get ? ", HEAD, " : ", ");
+  }
+  http_call call("other", socket_.get_executor());
+  call.request_id = request_id_;
+  call.began = began_;
+  header_list headers;
+  if (request.method() == http::verb::options && (!allow.empty() || path == "*")) {
+    headers.emplace_back("Allow", allow + "OPTIONS");
+    co_await send(204, {}, {}, std::move(headers));
+  } else if (allow.empty()) {
+    call.record.outcome = "not_found";
+    std::string body = R"({"error":"there is no such path"})";
+    co_await send(404, "application/json", std::move(body), std::move(headers));
+  } else {
+    call.record.outcome = "method_not_allowed";
+    headers.emplace_back("Allow", allow + "OPTIONS");
+    std::string body = R"({"error":"that path does not take this method"})";
+    co_await send(405, "application/json", std::move(body), std::move(headers));
+  }
+  keep_books(call);
+}
+
+task<> session::call_handler(const route& to) {
+  http_call call(to.path, socket_.get_executor());
+  call.method = to.method;
+  call.body = std::move(parser_->get().body());
+  call.request_id = request_id_;
+  call.accept = parser_->get()[http::field::accept];
+  call.began = began_;
+  call.phones = &server_->phones();
+  gone_ = std::stop_source();
+  call.gone = gone_.get_token();
+  call.out = this;
+  serving_ = true;
+  watch();
+  bool threw = false;
+  try {
+    co_await to.run(call);
+  } catch (const std::exception& e) {  // the fence: one request ends, nothing else
+    threw = true;
+    if (server_->face().complain) server_->face().complain("a handler threw", e.what());
+  }
+  serving_ = false;
+  if (threw && status_ != 0) cut_ = true;
+  if (status_ == 0 && !gone_.stop_requested()) {
+    const error why(errc::overloaded, "the gateway failed");
+    std::string body = R"({"error":"the gateway failed"})";
+    header_list headers;
+    co_await fail(why, "application/json", std::move(body), std::move(headers));
+  }
+  keep_books(call);
+}
+
+void session::keep_books(http_call& call) {
+  request_record& r = call.record;
+  const bool gone = gone_.stop_requested();
+  r.request_id = call.request_id;
+  r.route = call.route;
+  if (gone) {
+    r.outcome = to_string(errc::client_gone);
+  } else if (r.outcome.empty()) {
+    r.outcome = has_failed_ ? to_string(failed_) : "ok";
+    if (!has_failed_) r.at = phase::done;
+  }
+  r.status = gone ? 499 : status_;
+  r.total = std::chrono::duration_cast<milliseconds>(clock::now() - call.began);
+  server_->face().books->on_request(r);
+}
+
+// ---- the client's leaving
+// ------------------------------------------------------------------------------------------
+
+/// Waits for the client to close while its request is served. A half-close counts as leaving: it cannot be
+/// told from it.
+void session::watch() {
+  if (watching_) return;
+  watching_ = true;
+  socket_.async_wait(asio::ip::tcp::socket::wait_read,
+                     [self = shared_from_this()](const error_code& ec) { self->on_readable(ec); });
+}
+
+void session::on_readable(const error_code& ec) {
+  watching_ = false;
+  if (!serving_ || gone_.stop_requested()) return;
+  if (ec == asio::error::operation_aborted) return watch();  // a deadline of ours, not the client
+  // What comes now is the next request (pipelining): kept within the buffer's cap, and not looked at before
+  // its turn.
+  const std::size_t room = buffer_.max_size() - buffer_.size();
+  if (room == 0) return;
+  const auto space = buffer_.prepare(std::min<std::size_t>(room, 4096));
+  error_code failed;
+  const std::size_t n = socket_.read_some(space, failed);
+  if (!failed) buffer_.commit(n);
+  if (failed && failed != asio::error::would_block) return leave();
+  watch();
+}
+
+void session::leave() {
+  keep_alive_ = false;
+  gone_.request_stop();
+}
+
+// ---- the reply
+// -----------------------------------------------------------------------------------------------------
+
+std::string session::head(int status, std::string_view content_type, const header_list& headers,
+                          std::string_view framing) {
+  std::string out;
+  out.reserve(384);
+  out.append("HTTP/1.1 ").append(std::to_string(status)).append(" ").append(reason_phrase(status));
+  out.append("\r\nServer: pocketfleet\r\nDate: ").append(server_->date());
+  out.append("\r\nX-Request-Id: ").append(request_id_);
+  if (!content_type.empty()) out.append("\r\nContent-Type: ").append(content_type);
+  for (const auto& [name, value] : headers) {
+    out.append("\r\n").append(name).append(": ");
+    // Names of phones come from the file, but nothing may end the line.
+    for (const char c : value) out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  if (finish_) keep_alive_ = false;
+  if (!keep_alive_) out.append("\r\nConnection: close");
+  out.append("\r\n").append(framing).append("\r\n");
+  return out;
+}
+
+task<> session::send(int status, std::string_view content_type, std::string body, header_list headers) {
+  status_ = status;
+  std::string framing;
+  if (status != 204) framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  const std::string first = head(status, content_type, headers, framing);
+  const std::string_view second = head_only_ ? std::string_view{} : std::string_view(body);
+  if (!co_await write_all(first, second, {})) leave();
+}
+
+task<> session::fail(const error& why, std::string_view content_type, std::string body, header_list headers) {
+  has_failed_ = true;
+  failed_ = why.code;
+  if (why.retry_after > seconds{0})
+    headers.emplace_back("Retry-After", std::to_string(why.retry_after.count()));
+  co_await send(http_status(why), content_type, std::move(body), std::move(headers));
+}
+
+void session::begin(int status, std::string_view content_type, header_list headers) {
+  status_ = status;
+  if (parser_->get().version() == 10)
+    keep_alive_ = false;  // HTTP/1.0 knows no chunks: the body ends with the connection
+  pending_head_ = head(status, content_type, headers,
+                       parser_->get().version() == 10 ? "" : "Transfer-Encoding: chunked\r\n");
+}
+
+task<bool> session::write(std::string_view bytes) {
+  if (bytes.empty() && pending_head_.empty()) co_return true;
+  std::string first = std::exchange(pending_head_, {});
+  bool sent = false;
+  if (parser_->get().version() == 10) {
+    sent = co_await write_all(first, bytes, {});
+  } else {
+    char size[24];
+    const auto digits = std::to_chars(size, size + sizeof size, bytes.size(), 16).ptr;
+    first.append(size, digits).append("\r\n");
+    sent = co_await write_all(first, bytes, "\r\n");
+  }
+  if (!sent) leave();
+  co_return sent;
+}
+
+task<> session::end(std::string_view last) {
+  std::string all = std::exchange(pending_head_, {});
+  if (parser_->get().version() == 10) {
+    all.append(last);
+  } else {
+    if (!last.empty()) {
+      char size[24];
+      const auto digits = std::to_chars(size, size + sizeof size, last.size(), 16).ptr;
+      all.append(size, digits).append("\r\n").append(last).append("\r\n");
+    }
+    all.append("0\r\n\r\n");
+  }
+  if (!co_await write_all(all, {}, {})) leave();
+}
+
+void session::cut() {
+  cut_ = true;
+  keep_alive_ = false;
+}
+
+/// False: the client is gone, or has taken nothing for as long as is waited.
+task<bool> session::write_all(std::string_view first, std::string_view second, std::string_view third) {
+  std::array<asio::const_buffer, 3> parts{asio::buffer(first.data(), first.size()),
+                                          asio::buffer(second.data(), second.size()),
+                                          asio::buffer(third.data(), third.size())};
+  std::size_t left = first.size() + second.size() + third.size();
+  for (;;) {
+    error_code ec;
+    std::size_t n = socket_.write_some(parts, ec);  // nearly always it all goes at once
+    if (ec == asio::error::would_block) {
+      guard_.set(clock::now() + server_->face().settings.write_stall);
+      const auto [failed] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, use_result);
+      guard_.never();
+      if (expired_ || (failed && failed != asio::error::operation_aborted)) co_return false;
+      continue;
+    }
+    if (ec) co_return false;
+    left -= n;
+    if (left == 0) co_return true;
+    for (auto& part : parts) {
+      const std::size_t gone = std::min(n, part.size());
+      part += gone;
+      n -= gone;
+    }
+  }
+}
+
+}  // namespace pocketfleet

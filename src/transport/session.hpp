@@ -1,0 +1,89 @@
+// One client connection; private to this layer.
+#pragma once
+
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <optional>
+#include <stop_token>
+
+#include "pocketfleet/transport/framing_guard.hpp"
+#include "pocketfleet/transport/server.hpp"
+
+namespace pocketfleet {
+
+using tcp_socket = asio::basic_stream_socket<asio::ip::tcp, executor>;
+
+/// Reads requests one after the other, and is the reply to the present one. Kept alive by its own coroutine.
+class session final : public reply, public std::enable_shared_from_this<session> {
+ public:
+  session(tcp_socket socket, std::shared_ptr<server> of);
+  ~session() override;
+
+  task<> run();
+
+  /// Closed now if it is idle, else when its request is over.
+  void finish_up();
+
+  // reply
+  task<> send(int status, std::string_view content_type, std::string body, header_list headers) override;
+  task<> fail(const error& why, std::string_view content_type, std::string body,
+              header_list headers) override;
+  void begin(int status, std::string_view content_type, header_list headers) override;
+  task<bool> write(std::string_view bytes) override;
+  task<> end(std::string_view last) override;
+  void cut() override;
+  int status() const override { return status_; }
+
+ private:
+  using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+
+  enum class reading : std::uint8_t { done, closed, refused };
+
+  task<reading> read_header();
+  task<reading> read_body();
+  task<bool> fill();
+  boost::system::error_code parse();
+  task<reading> refuse(refusal why);
+  task<> serve();
+  task<> call_handler(const route& to);
+  void keep_books(http_call& call);
+
+  void watch();
+  void on_readable(const boost::system::error_code& ec);
+  void leave();
+
+  std::string head(int status, std::string_view content_type, const header_list& headers,
+                   std::string_view framing);
+  task<bool> write_all(std::string_view first, std::string_view second, std::string_view third);
+  task<> linger();
+  void close();
+
+  tcp_socket socket_;
+  std::shared_ptr<server> server_;
+  watchdog::guard guard_;
+  boost::beast::flat_buffer
+      buffer_;  // never grows past its cap: what Beast would keep for a trailer is bounded by it
+  std::optional<parser> parser_;
+
+  // the present request
+  std::string request_id_;
+  time_point began_{};
+  std::size_t body_bytes_ = 0;  // taken from the budget
+  std::stop_source gone_;
+  int status_ = 0;
+  errc failed_{};
+  bool has_failed_ = false;
+  bool head_only_ = false;  // HEAD: the body is left out
+  bool keep_alive_ = true;
+  bool cut_ = false;
+  std::string pending_head_;  // begun, goes out with the first bytes
+
+  bool watching_ = false;  // a wait for the client's leaving is under way
+  bool serving_ = false;   // a handler runs
+  bool idle_ = true;       // between requests
+  bool expired_ = false;
+  bool finish_ = false;  // no further request
+};
+
+}  // namespace pocketfleet
