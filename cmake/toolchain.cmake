@@ -17,6 +17,10 @@ endif()
 add_library(pocketfleet_flags INTERFACE)
 target_compile_options(pocketfleet_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wold-style-cast -Wimplicit-fallthrough -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12, optimising, takes the inlined operators new and delete of Asio's coroutine frames for a pair that does not match.
+  target_compile_options(pocketfleet_flags INTERFACE -Wno-mismatched-new-delete)
+endif()
 
 add_compile_options(-fstack-protector-strong)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")

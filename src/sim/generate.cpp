@@ -11,13 +11,19 @@ namespace asio = boost::asio;
 
 namespace {
 
+/// 2 MiB of one JSON string.
+std::string huge_string() {
+  std::string text(std::size_t{2} << 20U, 'x');
+  text.front() = text.back() = '"';
+  return text;
+}
+
 constexpr std::size_t most_unsent = 32 * 1024;
 constexpr duration ahead =
     milliseconds(1);  // tokens due this soon go out together, or fast phones would be timer-bound
 constexpr duration slack =
     milliseconds(20);  // a client that stalls longer than this does not get a burst for it
 constexpr std::size_t progress_step = 64;  // prompt tokens between two signs of progress
-constexpr std::size_t huge = 2 * 1024 * 1024;
 constexpr std::string_view page =
     "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><p>Sign in to this "
     "network.</p></body></html>\n";
@@ -258,7 +264,7 @@ asio::awaitable<run::next> run::strike() {
       if (job_.stream) {
         begin();
         client_.push(shown_.kind == fault_kind::garbage ? speaker_.line("}{ this is no JSON \x01\xff")
-                                                        : speaker_.line('"' + std::string(huge, 'x') + '"'));
+                                                        : speaker_.line(huge_string()));
       }
       co_return next::go_on;
     default: co_return next::go_on;

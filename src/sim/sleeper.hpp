@@ -7,11 +7,6 @@
 
 #include "pocketfleet/core/time.hpp"
 
-// When optimising, g++ 12 takes the allocator of Asio's coroutine frames for a mistake.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
-#endif
-
 namespace pocketfleet::sim {
 
 /// A timer that can be woken, and the news that the client has left. Owned by a connection, on the phone's
