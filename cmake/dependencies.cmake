@@ -7,6 +7,7 @@ target_compile_definitions(nlohmann_json::nlohmann_json INTERFACE JSON_USE_IMPLI
 find_package(spdlog REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
+find_library(MIMALLOC mimalloc REQUIRED)
 
 # Debian's prometheus-cpp config names a civetweb that is not packaged with it; the core library is all we use.
 find_path(PROMETHEUS_INCLUDE prometheus/registry.h REQUIRED)

@@ -136,7 +136,8 @@ std::uint32_t dispatcher::permits(phone& p, time_point now) const {
   return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
 }
 
-std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
+/// Fills candidates_ with the phones that could take it now.
+bool dispatcher::find_candidates(const want& wanted, time_point now) {
   candidates_.clear();
   for (const phone_id id : order_) {
     phone& p = *phones_[index(id)];
@@ -146,7 +147,11 @@ std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
     const double weight = 100.0 * p.config.weight * p.cut_out.ramp(now);
     candidates_.push_back({id, static_cast<std::uint32_t>(weight), p.in_flight, limit, &p.credit});
   }
-  if (candidates_.empty()) return std::nullopt;
+  return !candidates_.empty();
+}
+
+std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
+  if (!find_candidates(wanted, now)) return std::nullopt;
   phone& chosen = *phones_[index(candidates_[policy_->pick(candidates_)].phone)];
   chosen.cut_out.begin(now);
   ++chosen.in_flight;
@@ -155,7 +160,13 @@ std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
 }
 
 decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
-  if (auto got = try_grant(wanted, now)) return std::move(*got);
+  // A breaker may have become half-open by time alone: who came later must not overtake those who wait for
+  // it.
+  const bool would_overtake = std::any_of(queue_.begin(), queue_.end(),
+                                          [&](const waiter& w) { return find_candidates(w.what, now); });
+  if (!would_overtake) {
+    if (auto got = try_grant(wanted, now)) return std::move(*got);
+  }
   if (auto never = why_never(wanted, now)) return std::move(*never);
   if (queue_.size() >= settings_.queue_capacity) {
     return error(errc::queue_full, "all phones are busy and the queue is full", 0, expected_wait());

@@ -1,20 +1,18 @@
 #include "pocketfleet/engines/codec.hpp"
 
-#include <simdjson.h>
-
 #include "engines.hpp"
+#include "pocketfleet/wire/fast_json.hpp"
 
 namespace pocketfleet {
 namespace {
 
 /// The text of an error body: {"error":"text"} (Ollama) or {"error":{"message":"text"}} (llama-server).
 std::string error_text(std::string_view body) {
-  simdjson::dom::parser parser;
-  simdjson::dom::element document;
-  if (parser.parse(body.data(), body.size()).get(document) != simdjson::SUCCESS) return {};
+  const auto document = parse_fast(body);
+  if (!document) return {};
   std::string_view text;
-  if (document["error"].get(text) == simdjson::SUCCESS) return std::string(text);
-  if (document["error"]["message"].get(text) == simdjson::SUCCESS) return std::string(text);
+  if ((*document)["error"].get(text) == simdjson::SUCCESS) return std::string(text);
+  if ((*document)["error"]["message"].get(text) == simdjson::SUCCESS) return std::string(text);
   return {};
 }
 

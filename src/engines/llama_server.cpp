@@ -1,10 +1,9 @@
 // llama-server: POST /v1/chat/completions, SSE.
-#include <simdjson.h>
-
 #include <array>
 #include <cmath>
 
 #include "engines.hpp"
+#include "pocketfleet/wire/fast_json.hpp"
 #include "pocketfleet/wire/lines.hpp"
 
 namespace pocketfleet {
@@ -36,7 +35,11 @@ class sse_decoder final : public answer_decoder {
     return {};
   }
 
-  result<void> finish(answer_sink&) override {
+  result<void> finish(answer_sink& sink) override {
+    std::string_view data;
+    if (!done_ && events_.finish(data)) {  // a last event without the blank line behind it
+      if (auto read = one(data, sink); !read && read.error().code != errc::bad_response) return read;
+    }
     if (done_) return {};
     return error(errc::truncated, "the phone ended its answer without an end");
   }
@@ -51,13 +54,10 @@ class sse_decoder final : public answer_decoder {
       done_ = true;
       return {};
     }
-    scratch_.reserve(data.size() + simdjson::SIMDJSON_PADDING);
-    scratch_.assign(data);
-    element object;
-    if (parser_.parse(scratch_.data(), scratch_.size(), false).get(object) != simdjson::SUCCESS ||
-        !object.is_object()) {
+    const auto document = parse_fast(data);
+    if (!document || !document->is_object())
       return error(errc::bad_response, "the phone did not answer in OpenAI's form");
-    }
+    const element& object = *document;
     std::string_view text;
     if (object["error"].error() == simdjson::SUCCESS) {
       if (object["error"]["message"].get(text) != simdjson::SUCCESS) text = "the phone failed";
@@ -98,8 +98,6 @@ class sse_decoder final : public answer_decoder {
   }
 
   sse_reader events_;
-  simdjson::dom::parser parser_;
-  std::string scratch_;  // the event with the padding that simdjson reads into
   bool finished_ = false;
   bool done_ = false;
 };

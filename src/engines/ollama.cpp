@@ -1,7 +1,6 @@
 // Ollama: POST /api/chat, NDJSON. Its own /v1 layer loses errors in mid-stream, so it is not used.
-#include <simdjson.h>
-
 #include "engines.hpp"
+#include "pocketfleet/wire/fast_json.hpp"
 #include "pocketfleet/wire/lines.hpp"
 
 namespace pocketfleet {
@@ -41,13 +40,10 @@ class ndjson_decoder final : public answer_decoder {
 
   result<void> one(std::string_view line, answer_sink& sink) {
     if (line.empty()) return {};
-    scratch_.reserve(line.size() + simdjson::SIMDJSON_PADDING);
-    scratch_.assign(line);
-    element object;
-    if (parser_.parse(scratch_.data(), scratch_.size(), false).get(object) != simdjson::SUCCESS ||
-        !object.is_object()) {
+    const auto document = parse_fast(line);
+    if (!document || !document->is_object())
       return error(errc::bad_response, "the phone did not answer in Ollama's form");
-    }
+    const element& object = *document;
     std::string_view text;
     if (object["error"].get(text) == simdjson::SUCCESS) return stream_failure(text);
     const auto message = object["message"];
@@ -71,8 +67,6 @@ class ndjson_decoder final : public answer_decoder {
   }
 
   line_splitter lines_;
-  simdjson::dom::parser parser_;
-  std::string scratch_;  // the line with the padding that simdjson reads into
   bool done_ = false;
 };
 

@@ -52,7 +52,7 @@ void note(request_record& r, const answer& a, const generation_state& s) {
 // ---------------------------------------------------------------------------------------------------------
 
 task<> ask_api::ask(http_call& call) {
-  const auto request = parse_ask(call.body, rules(false));
+  auto request = parse_ask(call.body, rules(false));
   if (!request) {
     const error why = request.error();
     co_await refuse(call, why);
@@ -69,11 +69,12 @@ task<> ask_api::ask(http_call& call) {
   }
 }
 
-/// The rendered answer; `found` tells how it came about, `r` gets what the books want to know.
-task<result<std::string>> ask_api::whole_answer(http_call& call, const ask_request& request,
-                                                request_record& r, asked& found) {
+/// The rendered answer; takes the question out of the request; `found` tells how it came about, `r` gets what
+/// the books want to know.
+task<result<std::string>> ask_api::whole_answer(http_call& call, ask_request& request, request_record& r,
+                                                asked& found) {
   const worker_context worker{call.where, call.phones};
-  auto begun = dispatch_.ask(worker, request.what, request.use_cache, false);
+  auto begun = dispatch_.ask(worker, std::move(request.what), request.use_cache, false);
   if (!begun) co_return begun.error();
   found = std::move(*begun);
   r.joined = found.joined;
@@ -101,14 +102,14 @@ task<result<std::string>> ask_api::whole_answer(http_call& call, const ask_reque
 // ------------------------------------------------------------------------------------------------------
 
 task<> ask_api::ask_stream(http_call& call) {
-  const auto request = parse_ask(call.body, rules(true));
+  auto request = parse_ask(call.body, rules(true));
   if (!request) {
     const error why = request.error();
     co_await refuse(call, why);
     co_return;
   }
   const worker_context worker{call.where, call.phones};
-  auto found = dispatch_.ask(worker, request->what, request->use_cache, true);
+  auto found = dispatch_.ask(worker, std::move(request->what), request->use_cache, true);
   if (!found) {
     const error why = found.error();
     co_await refuse(call, why);

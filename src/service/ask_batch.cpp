@@ -18,7 +18,7 @@ std::size_t ask_api::runners(std::size_t items) {
 }
 
 /// {"ok":true,"data":{...}} or {"ok":false,"error":"text"}, without the opening brace.
-task<std::string> ask_api::batch_item(http_call& call, const result<ask_request>& item) {
+task<std::string> ask_api::batch_item(http_call& call, result<ask_request>& item) {
   asked found;
   request_record r;  // of this item
   result<std::string> body = item ? error(errc::aborted) : item.error();

@@ -47,6 +47,7 @@ task<result<permit>> desk::acquire(executor where, const want& wanted, time_poin
     mine->number = number;
     places_.emplace(number, &*mine);
   }
+  tick();
   bool in_time = true;
   {
     const std::stop_callback on_stop(stop, [who = mine->who] { who->wake(); });

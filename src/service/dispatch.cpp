@@ -43,8 +43,7 @@ class pen final : public answer_sink {
 
 }  // namespace
 
-result<asked> dispatch::ask(const worker_context& worker, const question& q, bool use_cache,
-                            bool each_piece) {
+result<asked> dispatch::ask(const worker_context& worker, question q, bool use_cache, bool each_piece) {
   auto j = std::make_shared<job>();
   j->began = clock::now();
   j->deadline = j->began + settings_.times.request;
@@ -74,7 +73,7 @@ result<asked> dispatch::ask(const worker_context& worker, const question& q, boo
     }
     j->keep = true;
   }
-  j->what = q;
+  j->what = std::move(q);
   out.answer = made->join(worker.where, each_piece);
   asio::co_spawn(worker.where, produce(std::move(made), *worker.phones, std::move(j)), asio::detached);
   return out;

@@ -68,7 +68,7 @@ result<warm_up_request> parse_warm_up(std::string_view body) {
   }
   json as_ask = *parsed;
   as_ask["prompt"] = "-";
-  auto checked = read_ask(as_ask, ask_rules{});
+  auto checked = read_ask(std::move(as_ask), ask_rules{});
   if (!checked) return checked.error();
   out.model = checked->what.model;
   out.keep_alive = checked->what.keep_alive;

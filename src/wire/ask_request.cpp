@@ -67,11 +67,14 @@ error unknown_field(std::string_view where, std::string_view name, std::span<con
   return bad(std::move(text));
 }
 
+constexpr std::uint64_t largest_integer = 4294967295;  // engines keep seeds in 32 bits
+
 bool fits(const json& value, option_type type) {
   switch (type) {
     case option_type::integer:
+      if (value.is_number_unsigned()) return value.get<std::uint64_t>() <= largest_integer;
       return value.is_number_integer() && value.get<std::int64_t>() >= -1 &&
-             value.get<std::int64_t>() <= 4294967295;
+             value.get<std::int64_t>() <= static_cast<std::int64_t>(largest_integer);
     case option_type::number: return value.is_number() && std::isfinite(value.get<double>());
     case option_type::boolean: return value.is_boolean();
     case option_type::strings:
@@ -131,9 +134,8 @@ result<json> read_images(const json& images, const std::string& where) {
   return images;
 }
 
-result<json> read_messages(const json& given, bool& has_images) {
+result<json> read_messages(json& given, bool& has_images) {
   if (!given.is_array() || given.empty()) return bad("messages: expected an array with at least one message");
-  json messages = json::array();
   for (std::size_t i = 0; i < given.size(); ++i) {
     const std::string where = "messages[" + std::to_string(i) + "]";
     const json& m = given[i];
@@ -153,9 +155,8 @@ result<json> read_messages(const json& given, bool& has_images) {
       if (auto checked = read_images(*images, where + ".images"); !checked) return checked.error();
       has_images = true;
     }
-    messages.push_back(m);
   }
-  return messages;
+  return std::move(given);
 }
 
 /// A number of seconds, or Go's notation: "10m", "1h30m", "-1m".
@@ -189,15 +190,23 @@ bool is_think(const json& value) {
 }
 
 /// The field if it is there and not null.
-const json* find(const json& object, const char* name) {
+json* find(json& object, std::string_view name) {
   const auto found = object.find(name);
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
+/// Takes the content.
+void add_message(json& messages, const char* role, json& content) {
+  json message = json::object();
+  message["role"] = role;
+  message["content"] = std::move(content);
+  messages.push_back(std::move(message));
+}
+
 /// prompt or messages, with the system text and the images that stand beside them.
-result<void> read_conversation(const json& body, question& q) {
-  const json* prompt = find(body, "prompt");
-  const json* messages = find(body, "messages");
+result<void> read_conversation(json& body, question& q) {
+  json* prompt = find(body, "prompt");
+  json* messages = find(body, "messages");
   if ((prompt == nullptr) == (messages == nullptr)) return bad("expected either \"prompt\" or \"messages\"");
   if (messages != nullptr) {
     auto read = read_messages(*messages, q.has_images);
@@ -207,7 +216,7 @@ result<void> read_conversation(const json& body, question& q) {
     if (!prompt->is_string() || prompt->get_ref<const std::string&>().empty()) {
       return bad("prompt: expected a string that is not empty");
     }
-    q.messages = json::array({{{"role", "user"}, {"content", *prompt}}});
+    add_message(q.messages, "user", *prompt);
   }
   if (const json* images = find(body, "images")) {
     if (prompt == nullptr) return bad("images: with \"messages\" they belong into the message");
@@ -216,17 +225,20 @@ result<void> read_conversation(const json& body, question& q) {
     q.messages[0]["images"] = std::move(*read);
     q.has_images = true;
   }
-  if (const json* system = find(body, "system")) {
+  if (json* system = find(body, "system")) {
     if (!system->is_string()) return bad("system: expected a string");
     if (q.messages[0]["role"] == "system") return bad("system: there is a system message already");
     if (!system->get_ref<const std::string&>().empty()) {
-      q.messages.insert(q.messages.begin(), json{{"role", "system"}, {"content", *system}});
+      json all;
+      add_message(all, "system", *system);
+      for (json& m : q.messages) all.push_back(std::move(m));
+      q.messages = std::move(all);
     }
   }
   return {};
 }
 
-result<void> read_settings(const json& body, ask_request& request, const ask_rules& rules) {
+result<void> read_settings(json& body, ask_request& request, const ask_rules& rules) {
   question& q = request.what;
   if (const json* model = find(body, "model")) {
     if (!model->is_string() || model->get_ref<const std::string&>().size() > 256)
@@ -270,7 +282,7 @@ result<void> read_settings(const json& body, ask_request& request, const ask_rul
 
 }  // namespace
 
-result<ask_request> read_ask(const json& body, const ask_rules& rules) {
+result<ask_request> read_ask(json body, const ask_rules& rules) {
   if (!body.is_object()) return bad("expected a JSON object");
   for (const auto& [name, value] : body.items()) {
     if (std::find(ask_keys.begin(), ask_keys.end(), name) == ask_keys.end())
@@ -285,7 +297,7 @@ result<ask_request> read_ask(const json& body, const ask_rules& rules) {
 result<ask_request> parse_ask(std::string_view body, const ask_rules& rules) {
   auto parsed = parse_json(body);
   if (!parsed) return parsed.error();
-  return read_ask(*parsed, rules);
+  return read_ask(std::move(*parsed), rules);
 }
 
 result<std::vector<result<ask_request>>> parse_batch(std::string_view text, std::size_t most,
@@ -321,7 +333,7 @@ result<std::vector<result<ask_request>>> parse_batch(std::string_view text, std:
       out.emplace_back(bad("expected an object"));
       continue;
     }
-    out.push_back(read_ask(one, rules));
+    out.push_back(read_ask(std::move(one), rules));
   }
   return out;
 }

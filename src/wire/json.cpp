@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "pocketfleet/wire/fast_json.hpp"
 #include "pocketfleet/wire/json_fault.hpp"
 
 namespace pocketfleet {
@@ -191,6 +192,48 @@ json_fault fault_at(std::string_view text, std::size_t at, reason why) {
           std::move(why.what), std::move(why.expected)};
 }
 
+/// False for what the strict reader must decide: too deep, a key twice, a number that may have been rounded
+/// to 0.
+bool copy(const simdjson::dom::element& from, json& to, std::size_t depth) {
+  using simdjson::dom::element_type;
+  switch (from.type()) {
+    case element_type::OBJECT: {
+      if (depth > max_json_depth) return false;
+      to = json::object();
+      auto& members = to.get_ref<json::object_t&>();
+      for (const auto& [key, member] : simdjson::dom::object(from)) {
+        const auto [place, fresh] = members.try_emplace(std::string(key));
+        if (!fresh || !copy(member, place->second, depth + 1)) return false;
+      }
+      return true;
+    }
+    case element_type::ARRAY: {
+      if (depth > max_json_depth) return false;
+      to = json::array();
+      auto& elements = to.get_ref<json::array_t&>();
+      for (const auto element : simdjson::dom::array(from)) {
+        if (!copy(element, elements.emplace_back(), depth + 1)) return false;
+      }
+      return true;
+    }
+    case element_type::STRING: to = std::string_view(from); return true;
+    case element_type::BOOL: to = bool(from); return true;
+    case element_type::UINT64: to = std::uint64_t(from); return true;
+    case element_type::INT64: {
+      const std::int64_t number(from);
+      if (number >= 0) {
+        to = static_cast<std::uint64_t>(number);  // as nlohmann has it
+      } else {
+        to = number;
+      }
+      return true;
+    }
+    case element_type::DOUBLE: to = double(from); return to.get<double>() != 0.0;
+    case element_type::NULL_VALUE: to = nullptr; return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::optional<json_fault> read_json(std::string_view text, json& value) {
@@ -212,6 +255,10 @@ std::optional<json_fault> read_json(std::string_view text, json& value) {
 
 result<json> parse_json(std::string_view text) {
   json value;
+  // What is plain is read fast. What is not, or is wrong, is left to the reader that can say where and why.
+  if (const auto document = parse_fast(text); document && copy(*document, value, 1)) {
+    return {boost::system::in_place_value, std::move(value)};
+  }
   const auto fault = read_json(text, value);
   // Spelt out because json converts to and from nearly everything.
   if (!fault) return {boost::system::in_place_value, std::move(value)};
@@ -219,10 +266,6 @@ result<json> parse_json(std::string_view text) {
                     std::to_string(fault->column) + ": " + fault->what;
   if (!fault->expected.empty()) text_of_it += ", expected " + fault->expected;
   return error(errc::bad_request, std::move(text_of_it));
-}
-
-std::string dump_json(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace pocketfleet

@@ -46,6 +46,25 @@ bool line_splitter::next(std::string_view& line) {
   return true;
 }
 
+void sse_reader::take(std::string_view line) {
+  if (!line.starts_with("data:")) return;
+  line.remove_prefix(5);
+  if (line.starts_with(' ')) line.remove_prefix(1);
+  if (has_data_) data_ += '\n';
+  data_.append(line);
+  has_data_ = true;
+}
+
+bool sse_reader::finish(std::string_view& data) {
+  if (delivered_) {
+    data_.clear();
+    has_data_ = delivered_ = false;
+  }
+  take(lines_.rest());
+  data = data_;
+  return has_data_;
+}
+
 bool sse_reader::next(std::string_view& data) {
   if (delivered_) {
     data_.clear();
@@ -59,12 +78,7 @@ bool sse_reader::next(std::string_view& data) {
       delivered_ = true;
       return true;
     }
-    if (!line.starts_with("data:")) continue;
-    line.remove_prefix(5);
-    if (line.starts_with(' ')) line.remove_prefix(1);
-    if (has_data_) data_ += '\n';
-    data_.append(line);
-    has_data_ = true;
+    take(line);
     if (data_.size() > max_line) return false;
   }
   return false;

@@ -342,7 +342,7 @@ TEST_F(sim_ollama, goes_on_counting) {
 TEST_F(sim_ollama, renders_without_running) {
   json body = ollama_chat(0, true, "SENTINEL");
   body["_debug_render_only"] = true;
-  const std::string text = ask("/api/chat", body).object()["_debug_info"]["rendered_template"];
+  const auto text = ask("/api/chat", body).object()["_debug_info"]["rendered_template"].get<std::string>();
   EXPECT_EQ(text, "<|im_start|>user\ncount<|im_end|>\n<|im_start|>assistant\nSENTINEL");
   EXPECT_EQ(state().requests, 0U);
   EXPECT_EQ(state().loaded, "qwen2.5:1.5b");
@@ -407,7 +407,7 @@ TEST_F(sim_ollama, embeds_only_when_the_model_can) {
   const json got = ask("/api/embed", body).object();
   ASSERT_EQ(got["embeddings"].size(), 2U);
   double length = 0;
-  for (const double each : got["embeddings"][0]) length += each * each;
+  for (const auto& each : got["embeddings"][0]) length += each.get<double>() * each.get<double>();
   EXPECT_NEAR(length, 1, 1e-9);
   EXPECT_NE(got["embeddings"][0], got["embeddings"][1]);
   EXPECT_EQ(ask("/api/embed", json{{"model", "qwen2.5:1.5b"}, {"input", ""}}).object()["embeddings"].size(),

@@ -21,7 +21,7 @@ LIBRARIES = {
     r"boost/beast": {"transport", "sim", "app"},
     r"boost/": set(),
     r"nlohmann/": {"wire", "engines", "service", "sim", "app"},
-    r"simdjson": {"engines"},
+    r"simdjson": {"wire", "engines"},
     r"openssl/": {"wire"},
     r"spdlog/|fmt/": {"app"},
     r"prometheus/": {"app"},

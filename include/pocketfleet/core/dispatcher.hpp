@@ -86,7 +86,7 @@ class dispatcher {
   std::vector<granted> configure(std::span<const phone_config> phones, time_point now);
   void use_policy(std::unique_ptr<policy> chosen) { policy_ = std::move(chosen); }
 
-  /// A request wants a phone. `queued` means that `who` will be named by a later effect.
+  /// A request wants a phone. `queued` means that `who` will be named by a later effect; call tick() then.
   decision acquire(ticket who, const want& wanted, time_point now);
 
   /// A waiter leaves the queue. False: it is not there (it was granted before).
@@ -144,6 +144,7 @@ class dispatcher {
   bool serves(const phone& p, const want& wanted) const;
   bool usable(phone& p, time_point now) const;
   std::uint32_t permits(phone& p, time_point now) const;
+  bool find_candidates(const want& wanted, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
   std::vector<granted> serve_queue(time_point now);
   std::optional<error> why_never(const want& wanted, time_point now);

@@ -26,13 +26,13 @@ class ask_api {
   task<> health(http_call& call);
   task<> warm_up(http_call& call);
 
-  task<result<std::string>> whole_answer(http_call& call, const ask_request& request, request_record& r,
+  task<result<std::string>> whole_answer(http_call& call, ask_request& request, request_record& r,
                                          asked& found);
   task<> stream_answer(http_call& call, asked& found);
   task<> replay(http_call& call, const asked& found);
   task<> batch_plain(http_call& call, std::vector<result<ask_request>>& items);
   task<> batch_lines(http_call& call, std::vector<result<ask_request>>& items);
-  task<std::string> batch_item(http_call& call, const result<ask_request>& item);
+  task<std::string> batch_item(http_call& call, result<ask_request>& item);
   task<json> warm_up_phone(http_call& call, std::shared_ptr<const phone_target> phone, std::string model,
                            json keep_alive);
 

@@ -34,7 +34,7 @@ class dispatch {
       : desk_(fleet), observer_(books), settings_(settings), answers_(settings.cache) {}
 
   /// Begins to answer, or finds the answer. `each_piece`: the caller will stream. Errors: errc::unsupported.
-  result<asked> ask(const worker_context& worker, const question& q, bool use_cache, bool each_piece);
+  result<asked> ask(const worker_context& worker, question q, bool use_cache, bool each_piece);
 
   /// Running answers end with errc::shutting_down.
   void shut_down() { shutdown_.request_stop(); }

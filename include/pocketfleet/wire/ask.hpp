@@ -24,7 +24,7 @@ struct ask_rules {
 /// {prompt | messages, system?, model?, options?, images?, format?, think?, keep_alive?, cache?}. A mistake
 /// is errc::bad_request with a text that names the field.
 result<ask_request> parse_ask(std::string_view body, const ask_rules& rules);
-result<ask_request> read_ask(const json& body, const ask_rules& rules);
+result<ask_request> read_ask(json body, const ask_rules& rules);
 
 /// The items of {"requests":[...]} or {"prompts":[...], and what they share}. Each item fails on its own.
 result<std::vector<result<ask_request>>> parse_batch(std::string_view body, std::size_t most,

@@ -6,7 +6,7 @@
 
 namespace pocketfleet {
 
-/// SHA-256 over everything that shapes the answer, each field with its length before it, objects with sorted
+/// SHA-256 over everything that shapes the answer, no field running into the next, objects with sorted
 /// keys. keep_alive is left out: it changes no answer. `scope` keeps apart those who must not see each
 /// other's answers.
 cache_key cache_key_of(const question& q, std::string_view scope = {});

@@ -20,8 +20,10 @@ inline constexpr std::size_t max_json_depth = 64;
 /// the document. The message never repeats the text.
 result<json> parse_json(std::string_view text);
 
-/// Text of a value; bytes that are not UTF-8 become U+FFFD, so it never throws.
+/// Text of a value, without spaces, keys in order; what is in strings as append_json_string() writes it, so
+/// it never throws. Numbers read back as the same value; one that is not finite is null.
 std::string dump_json(const json& value);
+void append_json(std::string& out, const json& value);
 
 /// Appends `text` as a JSON string with its quotes. Control characters and those at which some clients split
 /// lines (U+0085, U+2028, U+2029) are escaped; bytes that are not UTF-8 become U+FFFD.

@@ -10,7 +10,8 @@ namespace pocketfleet {
 
 inline constexpr std::size_t max_line = std::size_t{1} << 20U;
 
-/// Lines end with LF or CRLF. Feed bytes, then take lines until there are no more:
+/// Lines end with LF or CRLF. Feed bytes, then take lines until there are no more; the bytes must live that
+/// long:
 ///
 ///     lines.feed(bytes);
 ///     while (lines.next(line)) use(line);
@@ -48,9 +49,14 @@ class sse_reader {
   /// The data of the next whole event; valid until the next call.
   bool next(std::string_view& data);
 
+  /// The stream has ended: the data of an event without the blank line behind it. False: there is none.
+  bool finish(std::string_view& data);
+
   bool overflow() const { return lines_.overflow() || data_.size() > max_line; }
 
  private:
+  void take(std::string_view line);
+
   line_splitter lines_;
   std::string data_;
   bool has_data_ = false;
