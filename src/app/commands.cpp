@@ -38,6 +38,7 @@ bool take_listen(gateway_settings& settings, const std::string& text) {
 int run(const configuration& c, const std::string& file,
         const std::function<void(const std::string&)>& ready) {
   gateway all(c);
+  all.catch_signals(file);
   const auto port = all.listen();
   if (!port) {
     std::cerr << "pocketfleet: " << port.error().message << '\n';
@@ -46,7 +47,7 @@ int run(const configuration& c, const std::string& file,
   const std::string address = to_string(listen_address{c.gateway.listener.address, *port});
   log(log_level::info, "listening on " + address, {{"phones", static_cast<std::int64_t>(c.phones.size())}});
   if (ready) ready(address);
-  all.run(true, file);
+  all.run();
   log(log_level::info, "stopped", {});
   return exit_good;
 }

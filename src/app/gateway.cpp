@@ -62,20 +62,18 @@ std::string gateway::metrics_text() {
 // -------------------------------------------------------------------------------------------------------
 
 result<std::uint16_t> gateway::listen() {
-  std::uint16_t port = face_.settings.port;
-  for (auto& w : workers_) {
-    const auto bound = w->listener->listen(port, workers_.size() > 1);
-    if (!bound) return bound.error();
-    port = *bound;  // where the kernel was to choose, the others take the same
-  }
+  const auto port = workers_[0]->listener->listen(face_.settings.port);
+  for (std::size_t i = 1; port && i < workers_.size(); ++i)
+    workers_[i]->listener->share(*workers_[0]->listener);
   return port;
 }
 
-void gateway::run(bool signals, const std::string& file) {
-  if (signals) {
-    for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
-    handle_signals(file);
-  }
+void gateway::catch_signals(const std::string& file) {
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
+  next_signal(file);
+}
+
+void gateway::run() {
   prober_->sync();
   for (auto& w : workers_) w->listener->start();
   for (std::size_t i = 1; i < workers_.size(); ++i) {
@@ -134,7 +132,7 @@ void gateway::begin_drain() {
   });
 }
 
-void gateway::handle_signals(const std::string& file) {
+void gateway::next_signal(const std::string& file) {
   signals_.async_wait([this, file](const boost::system::error_code& ec, int number) {
     if (ec) return;
     if (number == SIGHUP) {
@@ -146,7 +144,7 @@ void gateway::handle_signals(const std::string& file) {
     } else {
       begin_drain();
     }
-    handle_signals(file);
+    next_signal(file);
   });
 }
 

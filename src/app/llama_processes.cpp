@@ -2,16 +2,17 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
-
-extern char** environ;
+#include <thread>
 
 namespace pocketfleet {
 namespace {
@@ -22,6 +23,26 @@ std::uint16_t free_port() {
   using tcp = boost::asio::ip::tcp;
   const tcp::acceptor probe(context, tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0));
   return probe.local_endpoint().port();
+}
+
+/// False: the process has ended, or takes longer than any engine takes to open its port.
+bool wait_until_it_listens(int pid, std::uint16_t port) {
+  using tcp = boost::asio::ip::tcp;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+  const auto ended = [pid] {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid != 0;
+  };
+  while (std::chrono::steady_clock::now() < give_up && !ended()) {
+    boost::asio::io_context context;
+    tcp::socket socket(context);
+    boost::system::error_code refused;
+    socket.connect(tcp::endpoint(boost::asio::ip::address_v4::loopback(), port), refused);
+    if (!refused) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});  // a process offers no event for this
+  }
+  return false;
 }
 
 }  // namespace
@@ -52,18 +73,23 @@ result<std::vector<phone_config>> llama_processes::start(const std::string& mode
     for (auto& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
 
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
-      posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_WRONLY, 0);
+    const int pid = ::fork();
+    if (pid < 0) return error(errc::aborted, std::string("cannot start a process: ") + std::strerror(errno));
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // whatever ends us ends it
+      const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+      ::dup2(nowhere, STDOUT_FILENO);
+      ::dup2(nowhere, STDERR_FILENO);
+      ::execvp("llama-server", arguments.data());
+      ::_exit(127);
     }
-    int pid = 0;
-    const int failed = ::posix_spawnp(&pid, "llama-server", &actions, nullptr, arguments.data(), environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failed != 0)
-      return error(errc::aborted, std::string("cannot start llama-server: ") + std::strerror(failed));
     pids_.push_back(pid);
     phones.push_back(std::move(phone));
+  }
+  for (std::size_t i = 0; i < phones.size(); ++i) {
+    if (!wait_until_it_listens(pids_[i], phones[i].port)) {
+      return error(errc::aborted, "llama-server does not start; is it installed, and can it read the model?");
+    }
   }
   return phones;
 }

@@ -31,7 +31,7 @@ class sse_decoder final : public answer_decoder {
     while (!done_ && events_.next(data)) {
       if (auto read = one(data, sink); !read) return read;
     }
-    if (events_.overflow()) return error(errc::too_large, "the phone sent an event without end");
+    if (events_.overflow()) return error(errc::bad_response, "the phone sent an event without end");
     return {};
   }
 
@@ -41,6 +41,7 @@ class sse_decoder final : public answer_decoder {
       if (auto read = one(data, sink); !read && read.error().code != errc::bad_response) return read;
     }
     if (done_) return {};
+    if (!heard_) return error(errc::bad_response, "the phone did not answer in OpenAI's form");
     return error(errc::truncated, "the phone ended its answer without an end");
   }
 
@@ -58,6 +59,7 @@ class sse_decoder final : public answer_decoder {
     if (!document || !document->is_object())
       return error(errc::bad_response, "the phone did not answer in OpenAI's form");
     const element& object = *document;
+    heard_ = true;
     std::string_view text;
     if (object["error"].error() == simdjson::SUCCESS) {
       if (object["error"]["message"].get(text) != simdjson::SUCCESS) text = "the phone failed";
@@ -98,7 +100,8 @@ class sse_decoder final : public answer_decoder {
   }
 
   sse_reader events_;
-  bool finished_ = false;
+  bool heard_ = false;     // an event has come
+  bool finished_ = false;  // a finish_reason has
   bool done_ = false;
 };
 

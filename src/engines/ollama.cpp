@@ -21,7 +21,7 @@ class ndjson_decoder final : public answer_decoder {
     while (!done_ && lines_.next(line)) {
       if (auto read = one(line, sink); !read) return read;
     }
-    if (lines_.overflow()) return error(errc::too_large, "the phone sent a line without end");
+    if (lines_.overflow()) return error(errc::bad_response, "the phone sent a line without end");
     return {};
   }
 
@@ -36,7 +36,10 @@ class ndjson_decoder final : public answer_decoder {
   bool done() const override { return done_; }
 
  private:
-  static result<void> cut() { return error(errc::truncated, "the phone ended its answer without an end"); }
+  result<void> cut() const {
+    return heard_ ? error(errc::truncated, "the phone ended its answer without an end")
+                  : error(errc::bad_response, "the phone did not answer in Ollama's form");
+  }
 
   result<void> one(std::string_view line, answer_sink& sink) {
     if (line.empty()) return {};
@@ -44,6 +47,7 @@ class ndjson_decoder final : public answer_decoder {
     if (!document || !document->is_object())
       return error(errc::bad_response, "the phone did not answer in Ollama's form");
     const element& object = *document;
+    heard_ = true;
     std::string_view text;
     if (object["error"].get(text) == simdjson::SUCCESS) return stream_failure(text);
     const auto message = object["message"];
@@ -67,6 +71,7 @@ class ndjson_decoder final : public answer_decoder {
   }
 
   line_splitter lines_;
+  bool heard_ = false;  // something in Ollama's form has come
   bool done_ = false;
 };
 

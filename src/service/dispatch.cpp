@@ -180,6 +180,11 @@ task<dispatch::attempt_result> dispatch::attempt(generation& g, phone_exchange& 
   time_point deadline = std::min(sent + patience, j.deadline);
   attempt_result out{error(errc::aborted)};
 
+  if (auto there = co_await exchange.connect(deadline); !there) {
+    out.how = there.error();
+    co_return out;
+  }
+  g.advance(phase::waiting);
   auto head = co_await exchange.send(request.method, request.target, request.body, deadline);
   if (!head) {
     out.how = head.error();

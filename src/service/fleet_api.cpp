@@ -118,9 +118,14 @@ task<json> ask_api::warm_up_phone(http_call& call, std::shared_ptr<const phone_t
       engine_of(now->engine).warm_up(model.empty() ? now->model : model, keep_alive);
   const std::unique_ptr<phone_exchange> exchange = call.phones->open(now);
   const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
-  auto head = co_await exchange->send(request.method, request.target, request.body, deadline);
   std::string body;
   std::optional<error> why;
+  result<phone_response_head> head = error(errc::aborted);
+  if (auto there = co_await exchange->connect(deadline); there) {
+    head = co_await exchange->send(request.method, request.target, request.body, deadline);
+  } else {
+    head = there.error();
+  }
   if (!head) why = head.error();
   while (!why && body.size() < (std::size_t{64} << 10U)) {
     const auto more = co_await exchange->read(deadline);

@@ -44,6 +44,11 @@ void generation::update(phase at, std::string_view phone, unsigned attempts, mil
   state_.queued = queued;
 }
 
+void generation::advance(phase at) {
+  const std::lock_guard lock(mutex_);
+  state_.at = at;
+}
+
 bool generation::restart() {
   const std::lock_guard lock(mutex_);
   if (answer_.pieces.empty()) return true;

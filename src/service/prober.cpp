@@ -102,6 +102,7 @@ void prober::conclude(const phone_target& phone, memory& m, phone_report found) 
 task<result<prober::page>> prober::get(std::shared_ptr<const phone_target> phone, std::string_view path) {
   const time_point deadline = clock::now() + settings_.timeout;
   const std::unique_ptr<phone_exchange> exchange = phones_->open(phone);
+  if (auto there = co_await exchange->connect(deadline); !there) co_return there.error();
   auto head = co_await exchange->send("GET", path, {}, deadline);
   if (!head) co_return head.error();
   page out{head->status, head->server, {}};

@@ -83,13 +83,7 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
   }
   head.append("\r\n");
 
-  connection_ = pool_->take(*phone_);
-  const bool reused = connection_ != nullptr;
-  connected_ = reused;
-  if (!reused) {
-    if (auto done = co_await connect(deadline); !done) co_return done.error();
-  }
-  for (bool fresh = !reused;; fresh = true) {
+  for (;;) {
     guard_.set(deadline);
     result<phone_response_head> got = error(errc::connection_lost);
     if (auto written = co_await write(head, body); written) {
@@ -100,14 +94,21 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
     guard_.never();
     // A phone may close an idle connection while we take it from the pool. That is nobody's fault: once more,
     // anew.
-    const bool stale = !got && got.error().code == errc::connection_lost && !fresh && !heard_ && !expired_;
+    const bool stale = !got && got.error().code == errc::connection_lost && reused_ && !heard_ && !expired_;
     if (!stale) co_return got;
-    if (auto done = co_await connect(deadline); !done) co_return done.error();
+    if (auto done = co_await connect_anew(deadline); !done) co_return done.error();
   }
 }
 
 task<result<void>> pooled_exchange::connect(time_point deadline) {
-  connected_ = false;
+  connection_ = pool_->take(*phone_);
+  reused_ = connection_ != nullptr;
+  if (reused_) co_return result<void>{};
+  co_return co_await connect_anew(deadline);
+}
+
+task<result<void>> pooled_exchange::connect_anew(time_point deadline) {
+  reused_ = false;
   connection_ = pool_->make();
   guard_.set(std::min(deadline, clock::now() + pool_->settings().connect_time));
   error_code no_address;
@@ -128,7 +129,6 @@ task<result<void>> pooled_exchange::connect(time_point deadline) {
   guard_.never();
   if (aborted_) co_return error(errc::aborted);
   if (!done) co_return broken(errc::connect_failed);
-  connected_ = true;
   co_return done;
 }
 

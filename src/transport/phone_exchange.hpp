@@ -29,16 +29,16 @@ class pooled_exchange final : public phone_exchange {
   pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone);
   ~pooled_exchange() override;
 
+  task<result<void>> connect(time_point deadline) override;
   task<result<phone_response_head>> send(std::string_view method, std::string_view target,
                                          std::string_view body, time_point deadline) override;
   task<result<std::string_view>> read(time_point deadline) override;
   void abort() override;
-  bool connected() const override { return connected_; }
 
  private:
   using parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
 
-  task<result<void>> connect(time_point deadline);
+  task<result<void>> connect_anew(time_point deadline);
   task<result<void>> connect_to(const tcp::endpoint& where);
   task<result<void>> write(std::string_view head, std::string_view body);
   task<result<phone_response_head>> read_head();
@@ -53,7 +53,7 @@ class pooled_exchange final : public phone_exchange {
   std::optional<tcp::resolver::rebind_executor<executor>::other> resolver_;  // for a phone with a name
   std::unique_ptr<phone_connection> connection_;
   std::optional<parser> parser_;  // made anew for each response
-  bool connected_ = false;
+  bool reused_ = false;           // the connection comes from the pool and has not been heard on
   bool expired_ = false;
   bool aborted_ = false;
   bool heard_ = false;  // a byte of the response has come

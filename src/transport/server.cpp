@@ -1,8 +1,10 @@
 #include "pocketfleet/transport/server.hpp"
 
-#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <ctime>
+#include <system_error>
 
 #include "session.hpp"
 
@@ -21,7 +23,7 @@ server::server(executor where, gateway_face& face, const phone_link_settings& li
       dog_(std::make_shared<watchdog>(where)),
       phones_(std::make_shared<phone_pool>(where, dog_, links)) {}
 
-result<std::uint16_t> server::listen(std::uint16_t port, bool shared_port) {
+result<std::uint16_t> server::listen(std::uint16_t port) {
   error_code ec;
   const auto address = asio::ip::make_address(face_.settings.address, ec);
   const std::string name = face_.settings.address + ":" + std::to_string(port);
@@ -31,15 +33,17 @@ result<std::uint16_t> server::listen(std::uint16_t port, bool shared_port) {
   acceptor_.open(where.protocol(), ec);
   if (ec) return failed();
   acceptor_.set_option(asio::socket_base::reuse_address(true), ec);
-  if (shared_port) {
-    const int on = 1;
-    ::setsockopt(acceptor_.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-  }
   acceptor_.bind(where, ec);
   if (ec) return failed();
   acceptor_.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) return failed();
   return acceptor_.local_endpoint().port();
+}
+
+void server::share(server& other) {
+  const int socket = ::dup(other.acceptor_.native_handle());
+  if (socket < 0) throw std::system_error(errno, std::generic_category(), "dup");
+  acceptor_.assign(other.acceptor_.local_endpoint().protocol(), socket);
 }
 
 void server::start() {

@@ -183,6 +183,7 @@ task<session::reading> session::refuse(refusal why) {
   std::string body = R"({"error":")" + std::string(why.text) + "\"}";
   header_list headers;
   if (why.status == 503) headers.emplace_back("Retry-After", "1");
+  if (why.status == 405) headers.emplace_back("Allow", "GET, HEAD, POST, OPTIONS");
   co_await send(why.status, "application/json", std::move(body), std::move(headers));
   keep_books(call);
   co_await linger();

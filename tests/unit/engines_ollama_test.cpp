@@ -212,19 +212,27 @@ TEST(ollama_decoder, an_option_of_a_wrong_type_is_the_requests_fault) {
 }
 
 TEST(ollama_decoder, a_clean_end_without_done_is_truncated) {
-  for (const std::string& stream : {std::string{}, say("a"), say("a") + say("b"), std::string("\n\n")}) {
+  for (const std::string& stream : {say("a"), say("a") + say("b"), say("")}) {
     const auto got = decode_every_way(engine_kind::ollama, stream);
     EXPECT_EQ(got.code(), errc::truncated) << stream;
     EXPECT_FALSE(got.done);
   }
 }
 
+TEST(ollama_decoder, an_end_before_anything_of_ollamas_is_a_bad_response) {
+  for (const std::string& stream :
+       {std::string{}, std::string("\n\n"), std::string("\r\n"), std::string("<html>")}) {
+    EXPECT_EQ(decode_every_way(engine_kind::ollama, stream).code(), errc::bad_response) << stream;
+  }
+}
+
 TEST(ollama_decoder, a_stream_cut_anywhere_is_never_whole) {
   const std::string stream = say("a") + say("b") + end(metrics);
+  const std::size_t first_line = say("a").size() - 1;             // it needs no line end
   for (std::size_t size = 0; size + 2 < stream.size(); ++size) {  // without "}\n" of the last line, at least
     const auto got = decode(stream.substr(0, size));
     ASSERT_FALSE(got.done) << size;
-    ASSERT_EQ(got.code(), errc::truncated) << size;
+    ASSERT_EQ(got.code(), size < first_line ? errc::bad_response : errc::truncated) << size;
   }
 }
 
@@ -263,11 +271,11 @@ TEST(ollama_decoder, fields_of_odd_types_do_not_count) {
   EXPECT_EQ(got.counts.prompt_tokens, 0U);
 }
 
-TEST(ollama_decoder, a_line_without_end_is_too_large) {
+TEST(ollama_decoder, a_line_without_end_is_a_bad_response) {
   const std::string portion(16 << 10U, 'x');
   std::vector<std::string_view> endless(65, portion);
-  EXPECT_EQ(testing_engines::decode(engine_kind::ollama, endless).code(), errc::too_large);
-  EXPECT_EQ(decode(say("a") + "\"" + std::string(2 << 20U, 'x') + "\"\n" + end()).code(), errc::too_large);
+  EXPECT_EQ(testing_engines::decode(engine_kind::ollama, endless).code(), errc::bad_response);
+  EXPECT_EQ(decode(say("a") + "\"" + std::string(2 << 20U, 'x') + "\"\n" + end()).code(), errc::bad_response);
 }
 
 TEST(ollama_decoder, a_long_line_under_the_cap_is_read) {

@@ -28,9 +28,12 @@ class gateway {
   /// Binds. Errors: the address cannot be had.
   result<std::uint16_t> listen();
 
-  /// Serves until stopped. With `signals`: SIGTERM and SIGINT drain, a second one stops, SIGHUP rereads
-  /// `file`.
-  void run(bool signals, const std::string& file = {});
+  /// From now on SIGTERM and SIGINT drain, a second one stops, and SIGHUP rereads `file` unless that is
+  /// empty.
+  void catch_signals(const std::string& file);
+
+  /// Serves until stopped.
+  void run();
 
   // From any thread.
 
@@ -65,7 +68,7 @@ class gateway {
 
   static std::vector<std::unique_ptr<worker>> make_workers(unsigned n);
   std::vector<route> routes();
-  void handle_signals(const std::string& file);
+  void next_signal(const std::string& file);
   void reread(const std::string& file);
   void run_worker(worker& w);
   void begin_drain();

@@ -42,11 +42,12 @@ class answer_decoder {
   answer_decoder& operator=(const answer_decoder&) = delete;
   virtual ~answer_decoder() = default;
 
-  /// Bytes of the body, cut anywhere. An error ends the attempt: errc::phone_error, bad_response, too_large
-  /// or, where the phone blames the request, rejected.
+  /// Bytes of the body, cut anywhere. An error ends the attempt: errc::phone_error, bad_response or, where
+  /// the phone blames the request, rejected.
   virtual result<void> feed(std::string_view bytes, answer_sink& sink) = 0;
 
-  /// The body has ended. errc::truncated unless the engine's own end marker was seen.
+  /// The body has ended. Unless the engine's own end marker was seen: errc::truncated, or bad_response if
+  /// nothing in the engine's form has come at all.
   virtual result<void> finish(answer_sink& sink) = 0;
 
   /// The end marker has been seen; what may follow is of no interest.

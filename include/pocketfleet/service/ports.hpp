@@ -36,9 +36,12 @@ class phone_exchange {
   phone_exchange& operator=(const phone_exchange&) = delete;
   virtual ~phone_exchange() = default;
 
-  /// Connects if need be, sends, and reads the head of the response. A pooled connection that turns out to
-  /// have been closed is replaced once. Errors: connect_failed, connection_lost, bad_response, aborted; at
-  /// the deadline first_token_timeout, or connect_failed if it was not connected yet.
+  /// Takes a pooled connection or makes one. Errors: connect_failed, aborted.
+  virtual task<result<void>> connect(time_point deadline) = 0;
+
+  /// After connect(): sends, and reads the head of the response. A pooled connection that turns out to have
+  /// been closed is replaced once. Errors: connect_failed, connection_lost, bad_response, aborted; at the
+  /// deadline first_token_timeout.
   virtual task<result<phone_response_head>> send(std::string_view method, std::string_view target,
                                                  std::string_view body, time_point deadline) = 0;
 
@@ -47,8 +50,6 @@ class phone_exchange {
 
   /// Ends whatever is waited for with errc::aborted. From the exchange's own worker.
   virtual void abort() = 0;
-
-  virtual bool connected() const = 0;
 };
 
 /// Of one worker; opens exchanges.

@@ -58,8 +58,8 @@ struct gateway_face {
       : settings(std::move(s)), routes(std::move(r)), books(&o), bodies(settings.all_bodies_bytes) {}
 };
 
-/// One listener on one worker. With several workers each has its own, on the same port, and the kernel
-/// spreads the connections. Created, used and destroyed on its worker's thread, or while that does not run.
+/// One listener on one worker. Several workers share one listening socket, and the kernel spreads the
+/// connections. Created, used and destroyed on its worker's thread, or while that does not run.
 class server : public std::enable_shared_from_this<server> {
  public:
   using acceptor = asio::basic_socket_acceptor<asio::ip::tcp, executor>;
@@ -67,7 +67,11 @@ class server : public std::enable_shared_from_this<server> {
   server(executor where, gateway_face& face, const phone_link_settings& links);
 
   /// Binds; an error says why not. Port 0 is replaced by the one that the kernel chose.
-  result<std::uint16_t> listen(std::uint16_t port, bool shared_port);
+  result<std::uint16_t> listen(std::uint16_t port);
+
+  /// Takes connections from the same socket as a server of another worker.
+  void share(server& other);
+
   void start();
 
   /// No new connections; idle ones are closed, the others when their request is over. `drained` is called

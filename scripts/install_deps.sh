@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that are needed and not there yet.
+#
+#   scripts/install_deps.sh [build|test|bench]
+#
+#   build   what compiles the program (the default)
+#   test    that, and what runs the tests
+#   bench   the same: what measures is built with the tests
+#
+# Needs root, or sudo, only if something is missing. None of these packages starts a service.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
+
+packages=(g++ cmake ninja-build ccache pkg-config libboost1.81-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
+    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev)
+tools=(g++ cmake ninja pkg-config)
+readonly for_tests=(libgtest-dev libgmock-dev python3 python3-pytest python3-jsonschema curl)
+readonly test_tools=(python3 curl)
+
+what=${1:-build}
+case $what in
+    build) ;;
+    test | bench)
+        packages+=("${for_tests[@]}")
+        tools+=("${test_tools[@]}")
+        ;;
+    -h | --help)
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
+        exit
+        ;;
+    *) die "'$what' is not one of: build, test, bench" ;;
+esac
+
+system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}") || system=unknown
+if [[ $system != "debian 12" ]]; then
+    warn "this is '$system'; packages are known for Debian 12 only, so nothing is installed"
+    lacking=()
+    for tool in "${tools[@]}"; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
+    ((${#lacking[@]} == 0)) ||
+        die "not found: ${lacking[*]}. Install what Debian 12 calls: ${packages[*]}"
+    say "the tools are there (${tools[*]}); going on"
+    exit
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+done
+if ((${#missing[@]} == 0)); then
+    say "everything is there ($what: ${#packages[@]} packages)"
+    exit
+fi
+
+as_root=()
+if ((EUID != 0)); then
+    command -v sudo >/dev/null ||
+        die "there is no sudo; as root: apt-get update; apt-get install --no-install-recommends ${missing[*]}"
+    as_root=(sudo)
+fi
+say "installing ${#missing[@]} of ${#packages[@]} packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# An index that cannot be fetched is not the end: the one that is there may do.
+"${as_root[@]}" apt-get -q update || warn "apt-get update failed; trying with the package index that is there"
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" ||
+    die "apt-get could not install: ${missing[*]}"
+say "done: everything is there ($what: ${#packages[@]} packages)"

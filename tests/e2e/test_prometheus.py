@@ -1,0 +1,144 @@
+"""/metrics, as a real Prometheus and promtool see it."""
+import collections
+import concurrent.futures
+import subprocess
+
+import pytest
+
+import engines
+from client import Connection, fresh, post, question, request
+from engines import Prometheus
+from harness import until
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return engines.unpacked("prometheus")
+
+
+@pytest.fixture(scope="module")
+def phones(start_once):
+    return start_once.sim(2, "ollama", decode_rate=500, answer_tokens=5, model="tiny")
+
+
+@pytest.fixture(scope="module")
+def gateway(start_once, phones):
+    return start_once.gateway(phones, {"breaker_failures": 1000})
+
+
+def a_bit_of_everything(gateway, phones):
+    prompt = fresh()
+    for _ in range(2):
+        gateway.ask(prompt)
+    gateway.ask_stream(tokens=4).finish()
+    request(gateway.port, "POST", "/ask_batch", {"prompts": [fresh(), fresh()]})
+    gateway.ask(model="none")
+    request(gateway.port, "POST", "/ask", "{")
+    request(gateway.port, "GET", "/nothing")
+    request(gateway.port, "GET", "/ask")
+    request(gateway.port, "GET", "/metrics")
+    gateway.ask_stream(tokens=400).begun().abort()
+    phones[0].fault("error_500", times=1)
+    for _ in range(2):
+        gateway.ask()
+    phones[0].fault("reset_after", after_tokens=3, times=1)
+    for _ in range(2):
+        gateway.ask_stream(tokens=50).finish()
+    phones[0].clear()
+    gateway.idle()
+
+
+def test_promtool_has_nothing_to_say(gateway, phones, programs):
+    a_bit_of_everything(gateway, phones)
+    text = request(gateway.port, "GET", "/metrics").text()
+    done = subprocess.run([programs / "promtool", "check", "metrics"], input=text, capture_output=True, text=True,
+                          timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_real_prometheus(start, gateway, phones, programs, tmp_path):
+    prometheus = start.own(Prometheus(programs, tmp_path, gateway.port))
+    until(lambda: prometheus.query('up{job="pocketfleet"} == 1'), "the gateway to be scraped")
+    known = gateway.metric("pocketfleet_requests_total", route="/ask", outcome="ok")
+    for _ in range(7):
+        gateway.ask(tokens=3)
+    wanted = known + 7
+    until(lambda: prometheus.query('sum(pocketfleet_requests_total{route="/ask",outcome="ok"})')[0][1] == wanted,
+          "the requests to be counted")
+    permits = prometheus.query("sum by (phone) (pocketfleet_phone_permits)")
+    assert {labels["phone"]: value for labels, value in permits} == {p.name: 1.0 for p in phones}
+    # What dashboards ask: rates, and percentiles from the histograms.
+    assert prometheus.query("rate(pocketfleet_requests_total[10s])")
+    names = {labels["__name__"] for labels, _ in prometheus.query('{__name__=~"pocketfleet_.*_bucket"}')}
+    assert any("first_token" in name for name in names), names
+    for name in names:
+        assert prometheus.query(f"histogram_quantile(0.9, sum by (le) ({name}))"), name
+    assert prometheus.query("scrape_samples_scraped")[0][1] > 20
+    # No series has a second meaning: Prometheus complains of duplicates and of bad order in its log.
+    assert not [line for line in prometheus.log.lines() if "err=" in line], prometheus.log.text()
+
+
+def series(gateway):
+    return set(gateway.metrics())
+
+
+def test_labels_come_from_configuration_only(gateway, phones):
+    a_bit_of_everything(gateway, phones)
+    odd = ['x" } 1\n', "ü€𝄞", "a" * 250, "{}", "\\", "../../etc/passwd", "le", "'", "\u2028"]
+    before = None
+    for i in range(200):
+        name = odd[i % len(odd)] + str(i)
+        assert gateway.ask(model=name).status in (400, 404)
+        if i % 10 == 0:
+            request(gateway.port, "GET", f"/path{i}")
+            request(gateway.port, "POST", "/ask", {"prompt": "x", f"field{i}": 1}, {"X-Request-Id": f"id{i}"})
+            request(gateway.port, f"METHOD{i}", "/ask")
+        if before is None:
+            before = series(gateway)  # with one of each kind
+    assert series(gateway) == before
+
+
+def test_outcomes_add_up_to_requests(start, phones):
+    """Whatever happens to a request, it is counted once."""
+    gateway = start.gateway(phones, {"queue": 2, "breaker_failures": 1000, "log_format": "json"})
+
+    def one(i):
+        if i % 5 == 0:
+            client = Connection(gateway.port)
+            client.send(post("/ask_stream", question(tokens=200)))
+            client.reset()
+        elif i % 5 == 1:
+            stream = gateway.ask_stream(tokens=10)
+            if stream.head() == 200:
+                stream.finish()
+        elif i % 5 == 2:
+            gateway.ask(model="none")
+        else:
+            gateway.ask(tokens=20)
+
+    phones[0].fault("reset_after", after_tokens=2, times=10)
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        list(pool.map(one, range(200)))
+    phones[0].clear()
+    gateway.idle()
+
+    def counted_requests():
+        return sum(value for (name, labels), value in gateway.metrics().items()
+                   if name == "pocketfleet_requests_total" and dict(labels)["route"] in ("/ask", "/ask_stream"))
+
+    # A client that reset its connection before the gateway read its request has made none.
+    until(lambda: 160 <= counted_requests() <= 200, "every request to be counted")
+    logged = collections.Counter((r["route"], r["outcome"]) for r in gateway.records()
+                                 if r["route"] in ("/ask", "/ask_stream"))
+    for (route, outcome), n in logged.items():
+        assert gateway.metric("pocketfleet_requests_total", route=route, outcome=outcome) == n, (route, outcome)
+    assert sum(logged.values()) == counted_requests()
+    assert gateway.metric("pocketfleet_phone_in_flight") == 0 and gateway.metric("pocketfleet_queue_length") == 0
+
+
+def test_counters_go_on_over_a_reload(gateway, phones):
+    gateway.ask()
+    before = gateway.metric("pocketfleet_requests_total", route="/ask", outcome="ok")
+    gateway.reload(phones)
+    gateway.ask()
+    assert gateway.metric("pocketfleet_requests_total", route="/ask", outcome="ok") == before + 1
