@@ -17,7 +17,7 @@ void print_mistakes(const loaded_configuration& loaded, const std::string& file)
 }
 
 /// The command line goes before the file. False: it is wrong, and that was said.
-bool take_listen(gateway_settings& settings, const std::string& text) {
+bool take_listen(gateway_settings& settings, const std::string& text, std::string_view remedy) {
   if (text.empty()) return true;
   const auto listen = parse_listen_address(text);
   if (!listen) {
@@ -25,8 +25,7 @@ bool take_listen(gateway_settings& settings, const std::string& text) {
     return false;
   }
   if (!is_loopback(listen->address) && !settings.allow_unauthenticated_lan) {
-    std::cerr << "--listen " << text
-              << ": beyond this machine only with \"allow_unauthenticated_lan\": true in the file\n";
+    std::cerr << "--listen " << text << ": " << remedy << '\n';
     return false;
   }
   settings.listener.address = listen->address;
@@ -69,7 +68,9 @@ int serve(const serve_arguments& arguments) {
     print_mistakes(loaded, arguments.phones);
     return exit_bad_file;
   }
-  if (!take_listen(loaded.value.gateway, arguments.listen)) return exit_bad_file;
+  constexpr std::string_view remedy =
+      "beyond this machine only with \"allow_unauthenticated_lan\": true in the file";
+  if (!take_listen(loaded.value.gateway, arguments.listen, remedy)) return exit_bad_file;
   set_up_log(loaded.value.gateway.log_level, loaded.value.gateway.log);
   return run(loaded.value, arguments.phones, {});
 }
@@ -90,7 +91,7 @@ int check(const std::string& file) {
 
 int demo(const demo_arguments& arguments) {
   configuration c;
-  if (!take_listen(c.gateway, arguments.listen)) return exit_bad_file;
+  if (!take_listen(c.gateway, arguments.listen, "the demo is for this machine only")) return exit_bad_file;
   set_up_log("warn", log_format::text);
   if (!arguments.model.empty()) {
     llama_processes processes;

@@ -4,8 +4,21 @@
 #include <random>
 
 #include "pocketfleet/app/log.hpp"
+#include "pocketfleet/app/settings_json.hpp"
 
 namespace pocketfleet {
+namespace {
+
+/// All settings but those that are taken over while running, and the address, which the command line may have
+/// set.
+json what_needs_a_restart(gateway_settings settings) {
+  settings.policy.clear();
+  settings.listener.address.clear();
+  settings.listener.port = 0;
+  return settings_to_json(settings);
+}
+
+}  // namespace
 
 gateway::gateway(const configuration& c)
     : settings_(c.gateway),
@@ -158,6 +171,9 @@ void gateway::reread(const std::string& file) {
     return;
   }
   reload(loaded.value);
+  if (what_needs_a_restart(loaded.value.gateway) != what_needs_a_restart(settings_)) {
+    log(log_level::warning, "a setting has changed that needs a restart", {{"file", file}});
+  }
   log(log_level::info, "the file was reread",
       {{"file", file}, {"phones", static_cast<std::int64_t>(loaded.value.phones.size())}});
 }

@@ -283,6 +283,7 @@ std::vector<phone_status> dispatcher::status(time_point now) {
     phone& p = *pointer;
     phone_status s;
     s.config = p.config;
+    s.model = p.target->model;
     s.engine = p.engine;
     s.state = p.state;
     s.breaker = p.cut_out.state(now);

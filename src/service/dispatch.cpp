@@ -118,15 +118,16 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     const time_point until = std::min(asked_at + settings_.times.queue, j.deadline);
     auto got = co_await desk_.acquire(g.where(), wanted, until, stop);
     queued += since(asked_at);
+    observer_.on_queue_wait(clock::now() - asked_at);
+    g.waited(queued);
     if (!got) {
       // On a retry the phone's failure tells the client more than that no other phone is left.
       co_return number == 1 || got.error().code == errc::aborted ? got.error() : last;
     }
-    observer_.on_queue_wait(clock::now() - asked_at);
     permit held = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
     const std::shared_ptr<const phone_target> phone = held.phone();
-    g.update(phase::connecting, phone->name, number, queued);
+    g.update(phase::connecting, phone->name, number);
 
     const time_point began = clock::now();
     std::unique_ptr<phone_exchange> exchange = phones.open(phone);
@@ -205,7 +206,11 @@ task<dispatch::attempt_result> dispatch::attempt(generation& g, phone_exchange& 
   pen writer(g);
   bool any = false;
   while (!decoder->done()) {
-    if (g.crowded()) co_await g.wait_for_room();
+    if (g.crowded()) {  // the clients read too slowly; that is no silence of the phone's
+      const time_point stalled = clock::now();
+      co_await g.wait_for_room();
+      deadline = std::min(deadline + (clock::now() - stalled), j.deadline);
+    }
     const auto bytes = co_await exchange.read(deadline);
     if (!bytes) {
       const bool silent = bytes.error().code == errc::stalled;

@@ -10,13 +10,15 @@ namespace pocketfleet {
 task<> ask_api::health(http_call& call) {
   json phones = json::array();
   std::size_t healthy = 0;
+  std::size_t wanted = 0;
   for (const auto& p : desk_.status()) {
     if (p.healthy) ++healthy;
+    if (!p.draining) ++wanted;
     json one{
         {"name", p.config.name},
         {"host", p.config.host},
         {"port", p.config.port},
-        {"model", p.config.model},
+        {"model", p.model},
         {"engine", to_string(p.engine)},
         {"healthy", p.healthy},
         {"state", to_string(p.state)},
@@ -35,9 +37,9 @@ task<> ask_api::health(http_call& call) {
   }
   const cache_status cache = dispatch_.cache();
   const json body{
-      {"status", healthy == 0              ? "down"
-                 : healthy < phones.size() ? "degraded"
-                                           : "ok"},
+      {"status", healthy == 0       ? "down"
+                 : healthy < wanted ? "degraded"
+                                    : "ok"},
       {"phones", phones},
       {"queue", {{"waiting", desk_.waiting()}}},
       {"cache",

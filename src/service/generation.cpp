@@ -36,11 +36,15 @@ bool generation::append(piece_kind kind, std::string_view text) {
   return true;
 }
 
-void generation::update(phase at, std::string_view phone, unsigned attempts, milliseconds queued) {
+void generation::update(phase at, std::string_view phone, unsigned attempts) {
   const std::lock_guard lock(mutex_);
   state_.at = at;
   state_.phone = phone;
   state_.attempts = attempts;
+}
+
+void generation::waited(milliseconds queued) {
+  const std::lock_guard lock(mutex_);
   state_.queued = queued;
 }
 

@@ -89,7 +89,10 @@ void prober::conclude(const phone_target& phone, memory& m, phone_report found) 
   m.good = good ? m.good + 1 : 0;
   m.bad = good ? 0 : m.bad + 1;
   if (!good && m.state == health::up && m.bad < settings_.fall) return;
-  if (good && m.state == health::down && m.good < settings_.rise) return;
+  if (good && m.state == health::down && m.good < settings_.rise) {
+    m.looks_to_inventory = 0;  // what this look found is not taken: the next one asks again
+    return;
+  }
   if (!good) m.looks_to_inventory = 0;
   if (found.state != m.state || found.reason != m.reason) {
     observer_.on_phone_change(phone.name, to_string(found.state), found.reason);

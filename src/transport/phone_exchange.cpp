@@ -61,7 +61,7 @@ error pooled_exchange::broken(errc otherwise) const {
   switch (otherwise) {
     case errc::connect_failed: return {otherwise, "the phone cannot be reached"};
     case errc::stalled: return {otherwise, "the phone has gone silent"};
-    case errc::first_token_timeout: return {otherwise, "the phone gave no first token in time"};
+    case errc::first_token_timeout: return {otherwise, "the phone gave no answer in time"};
     case errc::bad_response: return {otherwise, "the phone's answer is not sound HTTP"};
     default: return {errc::connection_lost, "the connection to the phone was lost"};
   }

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "pocketfleet/transport/status.hpp"
+#include "pocketfleet/wire/json.hpp"
 #include "request_id.hpp"
 
 namespace pocketfleet {
@@ -180,7 +181,9 @@ task<session::reading> session::refuse(refusal why) {
   call.began = began_;
   call.record.at = phase::reading;
   call.record.outcome = to_string(why.status == 503 ? errc::overloaded : errc::bad_request);
-  std::string body = R"({"error":")" + std::string(why.text) + "\"}";
+  std::string body = R"({"error":)";
+  append_json_string(body, why.text);
+  body += '}';
   header_list headers;
   if (why.status == 503) headers.emplace_back("Retry-After", "1");
   if (why.status == 405) headers.emplace_back("Allow", "GET, HEAD, POST, OPTIONS");

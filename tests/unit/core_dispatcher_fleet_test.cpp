@@ -97,6 +97,8 @@ TEST_F(dispatcher_test, a_report_of_a_phone_that_is_not_in_the_fleet_is_ignored)
   d_->configure(std::vector{phone_named("a")}, now_);  // b drains
   ASSERT_EQ(asked(), "queued");
   EXPECT_THAT(d_->report(was, good(), now_), IsEmpty()) << "while it drains";
+  d_->report(was, bad(health::down), now_);
+  EXPECT_EQ(status("b").state, health::up) << "it stays as it was";
   settle(a.phone->name == "b" ? a : b);
   EXPECT_THAT(d_->report(was, good(), now_), IsEmpty()) << "when it is forgotten";
   EXPECT_THAT(d_->report(static_cast<phone_id>(77), good(), now_), IsEmpty()) << "one that never was";

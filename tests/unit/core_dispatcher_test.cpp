@@ -142,6 +142,32 @@ TEST_F(dispatcher_test, a_full_queue_says_when_to_come_back_from_the_measured_ra
   EXPECT_EQ(refused().retry_after, seconds{25});
 }
 
+TEST_F(dispatcher_test, the_measured_rate_follows_the_phones) {
+  settings_.queue_capacity = 1;
+  begin_up({phone_named("a")});
+  const auto held_for = [&](seconds time) {
+    const grant g = take();
+    now_ += time;
+    settle(g);
+  };
+  const auto advice = [&] {
+    const grant g = take();
+    const ticket waiter = last_ticket_ + 1;
+    EXPECT_EQ(asked(), "queued");
+    const seconds told = refused().retry_after;
+    d_->cancel(waiter);
+    settle(g, verdict::neutral);
+    return told;
+  };
+  held_for(seconds{10});
+  EXPECT_EQ(advice(), seconds{20});
+  held_for(seconds{20});
+  EXPECT_GT(advice(), seconds{20}) << "slower than before";
+  EXPECT_LT(advice(), seconds{30}) << "but one answer is not all";
+  for (int i = 0; i < 50; ++i) held_for(seconds{2});
+  EXPECT_LE(advice(), seconds{5}) << "what was long ago no longer counts";
+}
+
 TEST_F(dispatcher_test, the_advice_to_come_back_stays_within_bounds) {
   settings_.queue_capacity = 1;
   begin_up({phone_named("a")});

@@ -61,7 +61,8 @@ class gateway {
     metrics& metrics_;
   };
   struct worker {
-    worker() : context(1) {}
+    // One thread runs it; other threads only post to it.
+    worker() : context(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO) {}
     asio::io_context context;
     std::shared_ptr<server> listener;
   };

@@ -59,6 +59,7 @@ struct granted {
 /// How a phone stands, for /health and metrics.
 struct phone_status {
   phone_config config;
+  std::string model;  ///< used when a request names none; empty: not known yet
   engine_kind engine = engine_kind::unknown;
   health state = health::unknown;
   std::string reason;  ///< why it gets no requests now; empty if it does

@@ -42,8 +42,9 @@ class generation : public std::enable_shared_from_this<generation> {
 
   void begin(std::string model, std::string created_at);
   bool append(piece_kind kind, std::string_view text);  ///< false: over the size that is kept
-  void update(phase at, std::string_view phone, unsigned attempts, milliseconds queued);
+  void update(phase at, std::string_view phone, unsigned attempts);
   void advance(phase at);
+  void waited(milliseconds queued);
   bool restart();  ///< drops what there is, to begin anew; false: some of it may be with a client
   void complete(std::string_view done_reason, const usage& counts);
   void fail(error why);
