@@ -308,6 +308,7 @@ std::vector<phone_status> dispatcher::status(time_point now) {
 
 std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
   std::vector<std::shared_ptr<const phone_target>> out;
+  out.reserve(order_.size());
   for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
   return out;
 }

@@ -23,6 +23,7 @@ std::unique_ptr<policy> make_policy(std::string_view name) {
 
 std::vector<std::string_view> policy_names() {
   std::vector<std::string_view> names;
+  names.reserve(makers.size());
   for (const auto& [known, make] : makers) names.push_back(known);
   return names;
 }

@@ -238,6 +238,11 @@ result<void> read_conversation(json& body, question& q) {
   return {};
 }
 
+/// As Ollama has it, an empty format is none.
+bool is_empty_string(const json& value) {
+  return value.is_string() && value.get_ref<const std::string&>().empty();
+}
+
 result<void> read_settings(json& body, ask_request& request, const ask_rules& rules) {
   question& q = request.what;
   if (const json* model = find(body, "model")) {
@@ -250,7 +255,7 @@ result<void> read_settings(json& body, ask_request& request, const ask_rules& ru
     if (!read) return read.error();
     q.options = std::move(*read);
   }
-  if (const json* format = find(body, "format"); format != nullptr && *format != "") {
+  if (const json* format = find(body, "format"); format != nullptr && !is_empty_string(*format)) {
     if (*format != "json" && !format->is_object())
       return bad("format: expected \"json\" or a JSON Schema object");
     q.format = *format;
