@@ -121,8 +121,8 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     observer_.on_queue_wait(clock::now() - asked_at);
     g.waited(queued);
     if (!got) {
-      // On a retry the phone's failure tells the client more than that no other phone is left.
-      co_return number == 1 || got.error().code == errc::aborted ? got.error() : last;
+      if (number == 1 || got.error().code == errc::aborted) co_return got.error();
+      co_return last;  // the phone's failure tells the client more than that no other phone is left
     }
     permit held = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
@@ -150,8 +150,9 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     last = a.how.error();
     if (stop.stop_requested()) co_return error(errc::aborted);
     if (clock::now() >= j.deadline) co_return error(errc::deadline, "the answer took too long");
-    if (!retryable(code) || number >= settings_.attempts || !g.restart() || !desk_.take_retry())
-      co_return last;
+    if (!retryable(code) || number >= settings_.attempts || !g.restart()) co_return last;
+    retry = desk_.take_retry();
+    if (!retry) co_return last;
     observer_.on_retry(to_string(code));
     wanted.avoid.push_back(phone->id);
   }

@@ -277,5 +277,28 @@ TEST_F(gateway_test, a_phone_that_goes_and_comes_back_is_noticed) {
   EXPECT_EQ(ask(fresh()).status, 200);
 }
 
+TEST_F(gateway_test, a_retry_under_way_uses_up_the_budget) {
+  config_.gateway.dispatch.retry_share = 0;
+  config_.gateway.dispatch.retry_floor = 1;
+  const auto ollama = engine_kind::ollama;
+  start_phones(
+      {phone(ollama, "bad1"), phone(ollama, "bad2"), slow_phone(ollama, 1'000), slow_phone(ollama, 1'000)});
+  config_.phones[3].name = "slow2";
+  config_.phones[0].weight = config_.phones[1].weight = 1'000;  // they are asked first
+  start();
+  set(0, fault_kind::error_500);
+  set(1, fault_kind::error_500);
+  http_client first(port_);
+  first.post("/ask", fresh());  // both bad ones, then a slow one: the retry goes on
+  ASSERT_TRUE(await([this] { return phones_->state(2).active + phones_->state(3).active == 1; }));
+  const auto second = ask(fresh());
+  EXPECT_EQ(second.status, 502) << "the only place for a retry is taken";
+  first.leave();
+  ASSERT_TRUE(becomes_idle());
+  http_client third(port_);  // the place is free again
+  for (int i = 0; i < 2; ++i) ask(fresh(1));
+  EXPECT_TRUE(await([this] { return metric("pocketfleet_retries_total{reason=\"phone_error\"}") >= 2; }));
+}
+
 }  // namespace
 }  // namespace pocketfleet::testing_gateway
