@@ -52,6 +52,68 @@ std::optional<std::string_view> host_part(std::string_view value) {
 
 }  // namespace
 
+bool has_folded_line(std::string_view bytes) {
+  const std::string_view head = bytes.substr(0, bytes.find("\r\n\r\n"));
+  for (auto at = head.find('\n'); at != std::string_view::npos; at = head.find('\n', at + 1)) {
+    if (at + 1 < head.size() && (head[at + 1] == ' ' || head[at + 1] == '\t')) return true;
+  }
+  return false;
+}
+
+namespace {
+
+/// The fields that decide where a request ends and whom it is for, found in one pass.
+struct framing_fields {
+  unsigned codings = 0;
+  unsigned lengths = 0;
+  unsigned hosts = 0;
+  bool encoded = false;
+  bool control = false;  // a control character in some value
+  std::string_view coding{};
+  std::string_view length{};
+  std::string_view host{};
+};
+
+framing_fields read_fields(const http::request_header<>& head) {
+  framing_fields out;
+  const auto control = [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+  };
+  for (const auto& field : head) {
+    const std::string_view value = field.value();
+    out.control = out.control || std::any_of(value.begin(), value.end(), control);
+    switch (field.name()) {
+      case http::field::transfer_encoding:
+        ++out.codings;
+        out.coding = value;
+        break;
+      case http::field::content_length:
+        ++out.lengths;
+        out.length = value;
+        break;
+      case http::field::host:
+        ++out.hosts;
+        out.host = value;
+        break;
+      case http::field::content_encoding: out.encoded = true; break;
+      default: break;
+    }
+  }
+  return out;
+}
+
+std::optional<refusal> check_body_length(const framing_fields& f, unsigned version) {
+  if (f.codings + f.lengths > 1) return refusal{400, "the body's length is ambiguous"};
+  if (f.codings == 1 && (version != 11 || !iequals(f.coding, "chunked"))) {
+    return refusal{400, "unknown transfer coding"};
+  }
+  const bool number = !f.length.empty() && f.length.find_first_not_of("0123456789") == std::string_view::npos;
+  if (f.lengths == 1 && !number) return refusal{400, "the body's length is not a number"};
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<refusal> check_framing(const http::request_header<>& head, std::size_t most_fields,
                                      std::size_t most_target) {
   if (head.version() != 11 && head.version() != 10) return refusal{505, "HTTP/1.1 is spoken here"};
@@ -60,31 +122,10 @@ std::optional<refusal> check_framing(const http::request_header<>& head, std::si
   }
   const std::string_view target = head.target();
   if (target.size() > most_target) return refusal{414, "the target is too long"};
-  const auto codings = count(head, http::field::transfer_encoding);
-  const auto lengths = count(head, http::field::content_length);
-  if (codings > 1 || lengths > 1 || (codings == 1 && lengths == 1))
-    return refusal{400, "the body's length is ambiguous"};
-  if (codings == 1 && (head.version() != 11 || !iequals(head[http::field::transfer_encoding], "chunked"))) {
-    return refusal{400, "unknown transfer coding"};
-  }
-  if (lengths == 1) {
-    const std::string_view value = head[http::field::content_length];
-    if (value.empty() || value.find_first_not_of("0123456789") != std::string_view::npos) {
-      return refusal{400, "the body's length is not a number"};
-    }
-  }
-  // Beast unfolds continued header lines; their traces are control characters in a value.
-  for (const auto& field : head) {
-    const std::string_view value = field.value();
-    const auto control = [](char c) {
-      return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
-    };
-    if (std::any_of(value.begin(), value.end(), control))
-      return refusal{400, "a control character in the header"};
-  }
-  if (count(head, http::field::host) != 1 || !host_part(head[http::field::host])) {
-    return refusal{400, "exactly one valid Host is needed"};
-  }
+  const framing_fields f = read_fields(head);
+  if (auto why = check_body_length(f, head.version())) return why;
+  if (f.control) return refusal{400, "a control character in the header"};
+  if (f.hosts != 1 || !host_part(f.host)) return refusal{400, "exactly one valid Host is needed"};
   switch (head.method()) {
     case http::verb::get:
     case http::verb::head:
@@ -98,7 +139,7 @@ std::optional<refusal> check_framing(const http::request_header<>& head, std::si
   if (!target.starts_with('/') && !(target == "*" && head.method() == http::verb::options)) {
     return refusal{400, "the target must begin with a slash"};
   }
-  if (count(head, http::field::content_encoding) != 0) return refusal{415, "compressed bodies are not read"};
+  if (f.encoded) return refusal{415, "compressed bodies are not read"};
   return std::nullopt;
 }
 

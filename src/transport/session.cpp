@@ -111,7 +111,10 @@ task<session::reading> session::read_header() {
   has_failed_ = head_only_ = cut_ = false;
   request_id_.clear();
   while (!parser_->is_header_done()) {
+    const auto bytes = buffer_.cdata();
+    const bool folded = has_folded_line({static_cast<const char*>(bytes.data()), bytes.size()});
     const error_code ec = parse();
+    if (folded && parser_->is_header_done()) co_return co_await refuse({400, "a header line is folded"});
     if (ec == http::error::header_limit) co_return co_await refuse({431, "the header is too large"});
     if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
     if (ec) co_return co_await refuse({400, "not HTTP/1.1"});

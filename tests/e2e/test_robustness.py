@@ -146,7 +146,7 @@ def test_request_line(gateway, first):
 
 
 @pytest.mark.parametrize("field", ["X: a\x00b", "X: a\x01b", "X: a\rb", "X : a", "a b: c", ": c", "no colon",
-                                   "X\x00: a", " leading: fold"])
+                                   "X\x00: a", " leading: fold", "X: a\r\n folded", "X: a\r\n\tfolded"])
 def test_header_field(gateway, field):
     statuses, _ = answers(gateway, head(field, "Content-Length: 0"))
     assert statuses == [400]

@@ -20,6 +20,10 @@ struct refusal {
   std::string_view text;
 };
 
+/// A header line that is continued on the next one (obs-fold), which Beast joins without a word. `bytes`
+/// begin with a whole header.
+bool has_folded_line(std::string_view bytes);
+
 /// The framing of a request: transfer coding, length, host, target, method.
 std::optional<refusal> check_framing(const boost::beast::http::request_header<>& head,
                                      std::size_t most_fields, std::size_t most_target);
