@@ -10,8 +10,8 @@ answers::found answers::find(const cache_key& key, executor where, bool each_pie
     return {.hit = std::move(kept)};
   }
   auto& making = making_[key];
-  if (making) {
-    if (auto joined = making->join(where, each_piece)) {
+  if (const auto running = making.lock()) {
+    if (auto joined = running->join(where, each_piece)) {
       ++joined_;
       return {.joined = std::move(joined)};
     }
@@ -30,12 +30,12 @@ void answers::store(const cache_key& key, const std::shared_ptr<generation>& mad
   const std::size_t size = kept->what.size() + kept->phone.size();
   const std::lock_guard lock(mutex_);
   cache_.put(key, std::move(kept), size, clock::now());
-  if (const auto it = making_.find(key); it != making_.end() && it->second == made) making_.erase(it);
+  if (const auto it = making_.find(key); it != making_.end() && it->second.lock() == made) making_.erase(it);
 }
 
 void answers::forget(const cache_key& key, const std::shared_ptr<generation>& made) {
   const std::lock_guard lock(mutex_);
-  if (const auto it = making_.find(key); it != making_.end() && it->second == made) making_.erase(it);
+  if (const auto it = making_.find(key); it != making_.end() && it->second.lock() == made) making_.erase(it);
 }
 
 cache_status answers::status() const {

@@ -110,7 +110,7 @@ def test_the_fleet_goes_on_while_every_phone_stumbles(start):
     """Faults of all kinds on three of four phones, under load: no request fails, for one good phone is left."""
     phones = start.sim(4, answer_tokens=10, decode_rate=1000, model="tiny")
     gateway = start.gateway([p.entry(max_concurrency=2) for p in phones],
-                            {"attempts": 4, "queue": 200, "breaker_failures": 1000})
+                            {"attempts": 4, "retry_floor": 100, "queue": 200, "breaker_failures": 1000})
     for phone, kind in zip(phones, ("error_500", "reset_after", "busy_503")):
         phone.fault(kind, times=4)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:

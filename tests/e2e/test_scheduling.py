@@ -80,7 +80,7 @@ def test_permits_are_never_exceeded(start):
 
 def test_permits_survive_failures_and_clients_that_leave(start):
     phones = start.sim(2, answer_tokens=30, decode_rate=600)
-    gateway = start.gateway([p.entry(max_concurrency=2) for p in phones], {"breaker_failures": 1000, "queue": 200})
+    gateway = start.gateway([p.entry(max_concurrency=2) for p in phones], {"breaker_failures": 1000, "retry_floor": 100, "queue": 200})
 
     def one(i):
         if i % 4 == 0:

@@ -149,6 +149,54 @@ TEST_F(gateway_test, a_reload_adds_and_removes_phones) {
   EXPECT_TRUE(becomes_idle());
 }
 
+// ---- several workers, and an end at any time
+
+TEST_F(gateway_test, several_workers_share_phones_queue_and_cache) {
+  config_.gateway.workers = 3;
+  start({phone(ollama, "one")});
+  set(0, sim::fault_kind::hang, 0, 1);
+  const json same = fresh(5);
+  std::vector<std::unique_ptr<http_client>> clients;
+  for (unsigned i = 0; i < 24; ++i) {  // on whatever worker each connection comes to
+    clients.push_back(std::make_unique<http_client>(port_));
+    clients.back()->post(i % 2 == 0 ? "/ask_stream" : "/ask", i < 12 ? same : fresh(i));
+  }
+  ASSERT_TRUE(await([&] {
+    return metric("pocketfleet_cache_joined_total") == 11 && metric("pocketfleet_queue_length") == 12;
+  }));
+  phones_->clear_fault(0);
+  for (unsigned i = 0; i < 24; ++i) {
+    const auto got = clients[i]->read();
+    EXPECT_TRUE(got.whole);
+    EXPECT_EQ(got.text(), count(i < 12 ? 5 : i));
+  }
+  EXPECT_TRUE(becomes_idle());
+  EXPECT_EQ(requests_seen(), 13U);
+  EXPECT_EQ(phones_->state(0).max_active, 1U);
+}
+
+TEST_F(gateway_test, it_can_be_stopped_with_everything_under_way) {
+  for (const unsigned workers : {1U, 1U, 3U, 3U}) {
+    config_.gateway.workers = workers;
+    start({slow_phone(ollama, 10'000), slow_phone(llama_server, 10'000)});
+    const json same = fresh();
+    std::vector<std::unique_ptr<http_client>> clients;
+    for (unsigned i = 0; i < 20; ++i) {  // some share an answer, some wait, some stream
+      clients.push_back(std::make_unique<http_client>(port_));
+      clients.back()->post(i % 2 == 0 ? "/ask_stream" : "/ask", i % 3 == 0 ? same : fresh());
+    }
+    clients.push_back(std::make_unique<http_client>(port_));
+    clients.back()->post("/ask_batch", {{"prompts", {"a", "b", "c"}}});
+    ASSERT_TRUE(await([&] {
+      return metric("pocketfleet_queue_length") >= 12 && phones_->state(0).tokens > 2 &&
+             phones_->state(1).tokens > 2;
+    }));
+    stop();
+    for (auto& c : clients) EXPECT_FALSE(c->read().whole);
+    EXPECT_TRUE(await([&] { return phones_->state(0).active + phones_->state(1).active == 0; }));
+  }
+}
+
 // ---- what is told
 
 TEST_F(gateway_test, health_tells_how_each_phone_is) {

@@ -50,7 +50,8 @@ class answers {
   mutable std::mutex mutex_;
   // guarded by mutex_
   lru_cache<kept_answer> cache_;
-  std::unordered_map<cache_key, std::shared_ptr<generation>, cache_key_hash> making_;
+  // kept alive by those who make it and wait for it
+  std::unordered_map<cache_key, std::weak_ptr<generation>, cache_key_hash> making_;
   std::uint64_t hits_ = 0;
   std::uint64_t misses_ = 0;
   std::uint64_t joined_ = 0;
