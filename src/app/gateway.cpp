@@ -72,7 +72,6 @@ std::string gateway::metrics_text() {
 }
 
 // ---- running
-// -------------------------------------------------------------------------------------------------------
 
 result<std::uint16_t> gateway::listen() {
   const auto port = workers_[0]->listener->listen(face_.settings.port);
@@ -184,7 +183,6 @@ void gateway::reload(const configuration& c) {
 }
 
 // ---- books
-// ---------------------------------------------------------------------------------------------------------
 
 void gateway::books::on_request(const request_record& r) {
   metrics_.on_request(r);

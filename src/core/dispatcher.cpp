@@ -33,7 +33,6 @@ dispatcher::dispatcher(const dispatch_settings& settings, std::unique_ptr<policy
       retries_(settings.retry_share, settings.retry_floor) {}
 
 // ---- the fleet
-// -----------------------------------------------------------------------------------------------------
 
 std::vector<granted> dispatcher::configure(std::span<const phone_config> configs, time_point now) {
   for (const auto& p : phones_) {
@@ -113,7 +112,6 @@ std::vector<granted> dispatcher::tick(time_point now) {
 }
 
 // ---- requests
-// ------------------------------------------------------------------------------------------------------
 
 bool dispatcher::has_model(const phone& p, const want& wanted) const {
   if (!wanted.model.empty()) return contains(p.normalized, wanted.model);
@@ -274,7 +272,6 @@ seconds dispatcher::expected_wait() const {
 }
 
 // ---- looks
-// ---------------------------------------------------------------------------------------------------------
 
 std::vector<phone_status> dispatcher::status(time_point now) {
   std::vector<phone_status> out;

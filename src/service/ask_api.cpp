@@ -49,7 +49,6 @@ void note(request_record& r, const answer& a, const generation_state& s) {
 }  // namespace
 
 // ---- whole
-// ---------------------------------------------------------------------------------------------------------
 
 task<> ask_api::ask(http_call& call) {
   auto request = parse_ask(call.body, rules(false));
@@ -99,7 +98,6 @@ task<result<std::string>> ask_api::whole_answer(http_call& call, ask_request& re
 }
 
 // ---- streamed
-// ------------------------------------------------------------------------------------------------------
 
 task<> ask_api::ask_stream(http_call& call) {
   auto request = parse_ask(call.body, rules(true));

@@ -68,7 +68,6 @@ error pooled_exchange::broken(errc otherwise) const {
 }
 
 // ---- request
-// -------------------------------------------------------------------------------------------------------
 
 task<result<phone_response_head>> pooled_exchange::send(std::string_view method, std::string_view target,
                                                         std::string_view body, time_point deadline) {
@@ -166,7 +165,6 @@ task<result<void>> pooled_exchange::write(std::string_view head, std::string_vie
 }
 
 // ---- response
-// ------------------------------------------------------------------------------------------------------
 
 /// More bytes from the phone into the buffer.
 task<result<void>> pooled_exchange::fill() {

@@ -1,10 +1,7 @@
 #include "session.hpp"
 
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
-#include <charconv>
 
-#include "pocketfleet/transport/status.hpp"
 #include "pocketfleet/wire/json.hpp"
 #include "request_id.hpp"
 
@@ -54,7 +51,6 @@ void session::finish_up() {
 }
 
 // ---- one request after the other
-// -----------------------------------------------------------------------------------
 
 task<> session::run() {
   const listener_settings& limits = server_->face().settings;
@@ -210,7 +206,6 @@ task<> session::linger() {
 }
 
 // ---- the handler
-// ---------------------------------------------------------------------------------------------------
 
 task<> session::serve() {
   const auto& request = parser_->get();
@@ -295,7 +290,6 @@ void session::keep_books(http_call& call) {
 }
 
 // ---- the client's leaving
-// ------------------------------------------------------------------------------------------
 
 /// Waits for the client to close while its request is served. A half-close counts as leaving: it cannot be
 /// told from it.
@@ -325,116 +319,6 @@ void session::on_readable(const error_code& ec) {
 void session::leave() {
   keep_alive_ = false;
   gone_.request_stop();
-}
-
-// ---- the reply
-// -----------------------------------------------------------------------------------------------------
-
-std::string session::head(int status, std::string_view content_type, const header_list& headers,
-                          std::string_view framing) {
-  std::string out;
-  out.reserve(384);
-  out.append("HTTP/1.1 ").append(std::to_string(status)).append(" ").append(reason_phrase(status));
-  out.append("\r\nServer: pocketfleet\r\nDate: ").append(server_->date());
-  out.append("\r\nX-Request-Id: ").append(request_id_);
-  if (!content_type.empty()) out.append("\r\nContent-Type: ").append(content_type);
-  for (const auto& [name, value] : headers) {
-    out.append("\r\n").append(name).append(": ");
-    // Names of phones come from the file, but nothing may end the line.
-    for (const char c : value) out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  if (finish_) keep_alive_ = false;
-  if (!keep_alive_) out.append("\r\nConnection: close");
-  out.append("\r\n").append(framing).append("\r\n");
-  return out;
-}
-
-task<> session::send(int status, std::string_view content_type, std::string body, header_list headers) {
-  status_ = status;
-  std::string framing;
-  if (status != 204) framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
-  const std::string first = head(status, content_type, headers, framing);
-  const std::string_view second = head_only_ ? std::string_view{} : std::string_view(body);
-  if (!co_await write_all(first, second, {})) leave();
-}
-
-task<> session::fail(const error& why, std::string_view content_type, std::string body, header_list headers) {
-  has_failed_ = true;
-  failed_ = why.code;
-  if (why.retry_after > seconds{0})
-    headers.emplace_back("Retry-After", std::to_string(why.retry_after.count()));
-  co_await send(http_status(why), content_type, std::move(body), std::move(headers));
-}
-
-void session::begin(int status, std::string_view content_type, header_list headers) {
-  status_ = status;
-  if (parser_->get().version() == 10)
-    keep_alive_ = false;  // HTTP/1.0 knows no chunks: the body ends with the connection
-  pending_head_ = head(status, content_type, headers,
-                       parser_->get().version() == 10 ? "" : "Transfer-Encoding: chunked\r\n");
-}
-
-task<bool> session::write(std::string_view bytes) {
-  if (bytes.empty() && pending_head_.empty()) co_return true;
-  std::string first = std::exchange(pending_head_, {});
-  bool sent = false;
-  if (parser_->get().version() == 10) {
-    sent = co_await write_all(first, bytes, {});
-  } else {
-    char size[24];
-    const auto digits = std::to_chars(size, size + sizeof size, bytes.size(), 16).ptr;
-    first.append(size, digits).append("\r\n");
-    sent = co_await write_all(first, bytes, "\r\n");
-  }
-  if (!sent) leave();
-  co_return sent;
-}
-
-task<> session::end(std::string_view last) {
-  std::string all = std::exchange(pending_head_, {});
-  if (parser_->get().version() == 10) {
-    all.append(last);
-  } else {
-    if (!last.empty()) {
-      char size[24];
-      const auto digits = std::to_chars(size, size + sizeof size, last.size(), 16).ptr;
-      all.append(size, digits).append("\r\n").append(last).append("\r\n");
-    }
-    all.append("0\r\n\r\n");
-  }
-  if (!co_await write_all(all, {}, {})) leave();
-}
-
-void session::cut() {
-  cut_ = true;
-  keep_alive_ = false;
-}
-
-/// False: the client is gone, or has taken nothing for as long as is waited.
-task<bool> session::write_all(std::string_view first, std::string_view second, std::string_view third) {
-  std::array<asio::const_buffer, 3> parts{asio::buffer(first.data(), first.size()),
-                                          asio::buffer(second.data(), second.size()),
-                                          asio::buffer(third.data(), third.size())};
-  std::size_t left = first.size() + second.size() + third.size();
-  for (;;) {
-    error_code ec;
-    std::size_t n = socket_.write_some(parts, ec);  // nearly always it all goes at once
-    if (ec == asio::error::would_block) {
-      guard_.set(clock::now() + server_->face().settings.write_stall);
-      const auto [failed] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, use_result);
-      guard_.never();
-      if (expired_ || (failed && failed != asio::error::operation_aborted)) co_return false;
-      continue;
-    }
-    if (ec) co_return false;
-    left -= n;
-    if (left == 0) co_return true;
-    for (auto& part : parts) {
-      const std::size_t gone = std::min(n, part.size());
-      part += gone;
-      n -= gone;
-    }
-  }
 }
 
 }  // namespace pocketfleet

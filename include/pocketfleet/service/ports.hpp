@@ -18,7 +18,6 @@
 namespace pocketfleet {
 
 // ---- towards phones
-// ------------------------------------------------------------------------------------------------
 
 struct phone_response_head {
   int status = 0;
@@ -64,7 +63,6 @@ class phone_client {
 };
 
 // ---- towards clients
-// -----------------------------------------------------------------------------------------------
 
 using header_list = std::vector<std::pair<std::string_view, std::string>>;
 
@@ -150,7 +148,6 @@ struct route {
 };
 
 // ---- to whoever keeps count
-// ----------------------------------------------------------------------------------------
 
 /// One attempt that is over.
 struct attempt_record {
