@@ -259,8 +259,7 @@ TEST(llama_server_decoder, done_without_a_finish_reason_is_truncated) {
 }
 
 TEST(llama_server_decoder, a_clean_end_without_done_is_truncated) {
-  for (const std::string& stream :
-       {first, first + say("a"), first + say("a") + stopped}) {
+  for (const std::string& stream : {first, first + say("a"), first + say("a") + stopped}) {
     EXPECT_EQ(decode_every_way(engine_kind::llama_server, stream).code(), errc::truncated) << stream;
   }
 }
