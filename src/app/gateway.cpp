@@ -50,6 +50,28 @@ std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) 
 gateway::~gateway() {
   stop();
   for (auto& t : threads_) t.join();
+  end_everything();
+}
+
+/// What is still under way ends in its own words while all workers are there: a request on one may wait for
+/// an answer that is made on another, so that no worker may simply go before the others.
+void gateway::end_everything() {
+  dispatch_.shut_down();
+  prober_->stop();
+  for (auto& w : workers_) w->listener->drop();
+  bool busy = true;
+  for (int round = 0; busy && round < 1000; ++round) {
+    busy = false;
+    for (auto& w : workers_) {
+      w->context.restart();
+      try {
+        busy = w->context.poll() > 0 || busy;
+      } catch (const std::exception&) {  // as in run_worker()
+        busy = true;
+      }
+    }
+  }
+  for (auto& w : workers_) w->context.end();
 }
 
 std::vector<route> gateway::routes() {

@@ -89,6 +89,14 @@ void server::drain(std::function<void()> drained) {
   if (sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
 }
 
+void server::drop() {
+  draining_ = true;
+  drained_ = nullptr;
+  error_code ignored;
+  acceptor_.close(ignored);
+  for (session* s : std::vector<session*>(sessions_.begin(), sessions_.end())) s->abandon();
+}
+
 void server::remove(session* s) {
   sessions_.erase(s);
   if (draining_ && sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));

@@ -45,6 +45,12 @@ void session::close() {
   socket_.close(ignored);
 }
 
+void session::abandon() {
+  finish_ = true;
+  if (serving_) leave();
+  close();
+}
+
 void session::finish_up() {
   finish_ = true;
   if (idle_) close();

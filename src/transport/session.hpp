@@ -25,6 +25,9 @@ class session final : public reply, public std::enable_shared_from_this<session>
   /// Closed now if it is idle, else when its request is over.
   void finish_up();
 
+  /// Closed now; a request that is being served ends as if the client had left.
+  void abandon();
+
   // reply
   task<> send(int status, std::string_view content_type, std::string body, header_list headers) override;
   task<> fail(const error& why, std::string_view content_type, std::string body,

@@ -63,7 +63,12 @@ class gateway {
   struct worker {
     // One thread runs it; other threads only post to it.
     worker() : context(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO) {}
-    asio::io_context context;
+
+    struct loop : asio::io_context {
+      using io_context::io_context;
+      void end() { shutdown(); }  // its coroutines go while others can still be posted to
+    };
+    loop context;
     std::shared_ptr<server> listener;
   };
 
@@ -73,6 +78,7 @@ class gateway {
   void reread(const std::string& file);
   void run_worker(worker& w);
   void begin_drain();
+  void end_everything();
 
   // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
   // that own the coroutines.

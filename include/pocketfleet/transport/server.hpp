@@ -78,6 +78,9 @@ class server : public std::enable_shared_from_this<server> {
   /// then.
   void drain(std::function<void()> drained);
 
+  /// No new connections, and the present ones are closed at once.
+  void drop();
+
   // for the sessions
   gateway_face& face() { return face_; }
   phone_pool& phones() { return *phones_; }
