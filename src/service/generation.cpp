@@ -107,11 +107,6 @@ task<> generation::wait_for_room() {
   }
 }
 
-bool generation::has_text() const {
-  const std::lock_guard lock(mutex_);
-  return !answer_.pieces.empty();
-}
-
 void generation::stop() {
   if (executor_.running_in_this_thread()) {
     stop_.request_stop();

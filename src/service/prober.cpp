@@ -128,7 +128,6 @@ task<phone_report> prober::look(std::shared_ptr<const phone_target> phone, memor
       co_return down("something else than Ollama or llama-server answers there");
     m.looks_to_inventory = 0;
   }
-  m.engine = kind;
   phone_report found;
   if (kind == engine_kind::ollama) {
     found = co_await look_at_ollama(phone, m);

@@ -2,7 +2,7 @@
 
 #include <boost/beast/http/error.hpp>
 
-#include "pocketfleet/wire/json.hpp"
+#include "pocketfleet/wire/ask.hpp"
 #include "request_id.hpp"
 
 namespace pocketfleet {
@@ -186,9 +186,7 @@ task<session::reading> session::refuse(refusal why) {
   call.began = began_;
   call.record.at = phase::reading;
   call.record.outcome = to_string(why.status == 503 ? errc::overloaded : errc::bad_request);
-  std::string body = R"({"error":)";
-  append_json_string(body, why.text);
-  body += '}';
+  std::string body = render_error(why.text);
   header_list headers;
   if (why.status == 503) headers.emplace_back("Retry-After", "1");
   if (why.status == 405) headers.emplace_back("Allow", "GET, HEAD, POST, OPTIONS");
@@ -237,12 +235,12 @@ task<> session::serve() {
     co_await send(204, {}, {}, std::move(headers));
   } else if (allow.empty()) {
     call.record.outcome = "not_found";
-    std::string body = R"({"error":"there is no such path"})";
+    std::string body = render_error("there is no such path");
     co_await send(404, "application/json", std::move(body), std::move(headers));
   } else {
     call.record.outcome = "method_not_allowed";
     headers.emplace_back("Allow", allow + "OPTIONS");
-    std::string body = R"({"error":"that path does not take this method"})";
+    std::string body = render_error("that path does not take this method");
     co_await send(405, "application/json", std::move(body), std::move(headers));
   }
   keep_books(call);
@@ -272,7 +270,7 @@ task<> session::call_handler(const route& to) {
   if (threw && status_ != 0) cut_ = true;
   if (status_ == 0 && !gone_.stop_requested()) {
     const error why(errc::overloaded, "the gateway failed");
-    std::string body = R"({"error":"the gateway failed"})";
+    std::string body = render_error("the gateway failed");
     header_list headers;
     co_await fail(why, "application/json", std::move(body), std::move(headers));
   }

@@ -51,7 +51,6 @@ class generation : public std::enable_shared_from_this<generation> {
   void announce();       ///< tells the listeners what has changed: after a batch of appends, and at the end
   bool crowded() const;  ///< every listener lags more than it should: wait_for_room() before reading on
   task<> wait_for_room();
-  bool has_text() const;
 
   /// From any thread; ends the producer with errc::aborted.
   void stop();

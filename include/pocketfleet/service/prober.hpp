@@ -31,7 +31,6 @@ class prober : public std::enable_shared_from_this<prober> {
   struct memory {
     health state = health::unknown;
     std::string reason{};
-    engine_kind engine = engine_kind::unknown;  // as found by looking
     unsigned good = 0;                          // in a row
     unsigned bad = 0;                           // in a row
     unsigned looks_to_inventory = 0;            // 0: this look asks for models and slots
