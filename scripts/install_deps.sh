@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that are needed and not there yet.
 #
-#   scripts/install_deps.sh [build|test|bench]
+#   scripts/install_deps.sh [build|test|bench|fuzz]
 #
 #   build   what compiles the program (the default)
 #   test    that, and what runs the tests
 #   bench   the same: what measures is built with the tests
+#   fuzz    that, and the compiler that has libFuzzer
 #
 # Needs root, or sudo, only if something is missing. None of these packages starts a service.
 set -euo pipefail
@@ -17,6 +18,7 @@ packages=(g++ cmake ninja-build ccache pkg-config libboost1.81-dev nlohmann-json
 tools=(g++ cmake ninja pkg-config)
 readonly for_tests=(libgtest-dev libgmock-dev python3 python3-pytest python3-jsonschema curl)
 readonly test_tools=(python3 curl)
+readonly for_fuzzing=(clang-16 libclang-rt-16-dev llvm-16)  # llvm: names in stack traces
 
 what=${1:-build}
 case $what in
@@ -25,11 +27,15 @@ case $what in
         packages+=("${for_tests[@]}")
         tools+=("${test_tools[@]}")
         ;;
+    fuzz)
+        packages+=("${for_tests[@]}" "${for_fuzzing[@]}")
+        tools+=("${test_tools[@]}" clang++-16)
+        ;;
     -h | --help)
         sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
         exit
         ;;
-    *) die "'$what' is not one of: build, test, bench" ;;
+    *) die "'$what' is not one of: build, test, bench, fuzz" ;;
 esac
 
 system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}") || system=unknown

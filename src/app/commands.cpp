@@ -1,5 +1,6 @@
 #include "pocketfleet/app/commands.hpp"
 
+#include <csignal>
 #include <iostream>
 
 #include "pocketfleet/app/gateway.hpp"
@@ -47,6 +48,11 @@ int run(const configuration& c, const std::string& file,
   log(log_level::info, "listening on " + address, {{"phones", static_cast<std::int64_t>(c.phones.size())}});
   if (ready) ready(address);
   all.run();
+  // From here on a signal changes nothing: without this one that comes late would end the process in its own
+  // way.
+  sigset_t every;
+  ::sigfillset(&every);
+  ::pthread_sigmask(SIG_SETMASK, &every, nullptr);
   log(log_level::info, "stopped", {});
   return exit_good;
 }

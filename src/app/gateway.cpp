@@ -90,6 +90,7 @@ std::string gateway::metrics_text() {
   now.cache = dispatch_.cache();
   now.listener = &face_.counters;
   now.body_bytes = face_.bodies.used();
+  now.dropped_log_lines = dropped_log_lines();
   return metrics_.text(now);
 }
 
@@ -219,6 +220,7 @@ void gateway::books::on_request(const request_record& r) {
        {"cached", r.cached},
        {"joined", r.joined},
        {"attempts", number(r.attempts)},
+       {"rescues", number(r.rescues)},
        {"queued_ms", number(r.queued.count())},
        {"first_token_ms", number(r.first_token.count())},
        {"total_ms", number(r.total.count())},

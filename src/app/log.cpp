@@ -1,7 +1,12 @@
 #include "pocketfleet/app/log.hpp"
 
+#include <spdlog/async.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+
+#include <csignal>
+#include <future>
+#include <thread>
 
 #include "pocketfleet/service/wall_clock.hpp"
 #include "pocketfleet/wire/json.hpp"
@@ -9,7 +14,10 @@
 namespace pocketfleet {
 namespace {
 
+constexpr std::size_t lines_kept = 8192;  // while nobody reads standard error
+
 log_format format_now = log_format::text;
+std::shared_ptr<spdlog::details::thread_pool> writer;  // its one thread writes; no request waits for it
 
 spdlog::level::level_enum to_spdlog(log_level level) {
   switch (level) {
@@ -40,13 +48,38 @@ void append_value(std::string& out, const log_value& value, bool quote_always) {
 
 void set_up_log(std::string_view level, log_format format) {
   format_now = format;
+  // The writer's thread takes no signals: those are for the threads that look for them.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  writer = std::make_shared<spdlog::details::thread_pool>(lines_kept, 1);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   auto logger =
-      std::make_shared<spdlog::logger>("pocketfleet", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+      std::make_shared<spdlog::async_logger>("pocketfleet", std::make_shared<spdlog::sinks::stderr_sink_mt>(),
+                                             writer, spdlog::async_overflow_policy::overrun_oldest);
   logger->set_pattern(format == log_format::json ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
   const auto wanted = spdlog::level::from_str(std::string(level == "warning" ? "warn" : level));
   logger->set_level(wanted == spdlog::level::off && level != "off" ? spdlog::level::info : wanted);
   logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(std::move(logger));
+}
+
+bool end_log(milliseconds bound) {
+  if (!writer) return true;
+  spdlog::default_logger_raw()->set_level(spdlog::level::off);
+  std::promise<void> written;
+  auto all = written.get_future();
+  // The pool's destructor waits for the last line, and for ever if nobody reads.
+  std::thread([pool = std::move(writer), done = std::move(written)]() mutable {
+    pool.reset();
+    done.set_value();
+  }).detach();
+  return all.wait_for(bound) == std::future_status::ready;
+}
+
+std::size_t dropped_log_lines() {
+  return writer ? writer->overrun_counter() : 0;
 }
 
 bool logs(log_level level) {

@@ -1,13 +1,15 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 
 #include "pocketfleet/app/commands.hpp"
+#include "pocketfleet/app/log.hpp"
 
-int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error code, not the end
+namespace {
 
+int run(int argc, char** argv) {
   CLI::App app{"One LLM server out of a drawer of Android phones", "pocketfleet"};
   app.set_version_flag("--version", POCKETFLEET_VERSION);
   app.require_subcommand(1);
@@ -53,4 +55,13 @@ int main(int argc, char** argv) {
     std::cerr << "pocketfleet: " << e.what() << '\n';
     return pocketfleet::exit_failed;
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error code, not the end
+  const int code = run(argc, argv);
+  if (!pocketfleet::end_log(std::chrono::seconds{1})) std::_Exit(code);
+  return code;
 }

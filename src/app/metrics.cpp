@@ -99,7 +99,10 @@ metrics::metrics() {
   name(answer_tokens_, "pocketfleet_answer_tokens_total", "Tokens generated, as the engines count them.",
        {"phone"});
   name(retries_, "pocketfleet_retries_total",
-       "Attempts that were tried again on another phone, by what went wrong.", {"reason"});
+       "Requests to be tried again on another phone, by what went wrong.", {"reason"});
+  name(rescues_, "pocketfleet_rescues_total",
+       "Tries of another phone to go on with an answer that was broken off, by what came of them.",
+       {"outcome"});
   name(queue_seconds_, "pocketfleet_queue_wait_seconds", "Waiting for a permit; immediate ones included.",
        {});
   name(probes_, "pocketfleet_probes_total", "Looks at phones.", {"phone", "result"});
@@ -187,6 +190,9 @@ void metrics::on_queue_wait(duration waited) {
 void metrics::on_retry(std::string_view reason) {
   child(retries_, reason, {}).Increment();
 }
+void metrics::on_rescue(std::string_view outcome) {
+  child(rescues_, outcome, {}).Increment();
+}
 void metrics::on_probe(std::string_view phone, bool good) {
   child(probes_, phone, good ? "good" : "bad").Increment();
 }
@@ -226,6 +232,8 @@ std::string metrics::text(const metrics_look& now) {
   }
   t.one("pocketfleet_request_body_bytes", "Bodies being read or served.", gauge,
         static_cast<double>(now.body_bytes));
+  t.one("pocketfleet_log_dropped_total", "Log lines given up because nobody took them.", counter,
+        static_cast<double>(now.dropped_log_lines));
   t.one("process_resident_memory_bytes", "Resident memory.", gauge, resident_bytes());
   // A family without a child yet would be a HELP line without a sample.
   std::erase_if(families, [](const auto& family) { return family.metric.empty(); });

@@ -68,6 +68,10 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
           "queue_wait_s", 0.01, hour, [](auto& g) -> auto& { return g.service.times.queue; }),
       make::whole(
           "attempts", 1, 10, [](auto& g) -> auto& { return g.service.attempts; }),
+      make::whole(
+          "rescues", 0, 10, [](auto& g) -> auto& { return g.service.rescues; }),
+      make::time(
+          "keepalive_s", 0.1, hour, [](auto& g) -> auto& { return g.service.times.keepalive; }),
       make::share(
           "retry_share", 1, [](auto& g) -> auto& { return g.dispatch.retry_share; }),
       make::whole(

@@ -31,14 +31,17 @@ bool breaker::allows(time_point now) {
   return !trial_running_;
 }
 
-void breaker::begin(time_point now) {
-  if (state(now) == breaker_state::half_open) trial_running_ = true;
+bool breaker::begin(time_point now) {
+  if (state(now) != breaker_state::half_open) return false;
+  trial_running_ = true;
+  return true;
 }
 
-void breaker::end(verdict v, time_point now, std::minstd_rand& random) {
+void breaker::end(verdict v, time_point now, std::minstd_rand& random, bool trial) {
   switch (state(now)) {
     case breaker_state::open: return;  // began before it opened: the verdict is already given
     case breaker_state::half_open:
+      if (!trial) return;
       trial_running_ = false;
       if (v == verdict::success && ++successes_ >= settings_->successes_to_close) {
         state_ = breaker_state::closed;

@@ -71,13 +71,14 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->engine = p.engine;
   target->model = p.config.model;
   if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front();
-  if (target->model.empty() && !p.models.empty()) target->model = p.models.front();
+  if (target->model.empty() && !p.models.empty()) target->model = p.models.front().name;
   target->loads_on_demand = p.engine == engine_kind::ollama;
   for (const auto& m : p.loaded) target->loaded.push_back(normalized_model(m));
+  target->models = p.models;
   p.target = std::move(target);
 
   p.normalized.clear();
-  for (const auto& m : p.models) p.normalized.push_back(normalized_model(m));
+  for (const auto& m : p.models) p.normalized.push_back(normalized_model(m.name));
   // llama-server serves one model whatever it is called; what the file calls it is a name for it too.
   if (!p.config.model.empty() && (p.engine == engine_kind::llama_server || p.models.empty())) {
     p.normalized.push_back(normalized_model(p.config.model));
@@ -96,6 +97,7 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   if (found.state == health::up && p.state != health::up) p.cut_out.reachable(now);
   const bool changed =
       (found.engine != engine_kind::unknown && found.engine != p.engine) || found.models || found.loaded;
+  if (found.state == health::up) p.suspect = false;
   p.state = found.state;
   p.reason = found.reason;
   if (found.engine != engine_kind::unknown) p.engine = found.engine;
@@ -114,6 +116,7 @@ std::vector<granted> dispatcher::tick(time_point now) {
 // ---- requests
 
 bool dispatcher::has_model(const phone& p, const want& wanted) const {
+  if (!wanted.identity.empty()) return name_of(*p.target, wanted.identity) != nullptr;
   if (!wanted.model.empty()) return contains(p.normalized, wanted.model);
   return p.engine == engine_kind::llama_server || !p.target->model.empty();  // llama-server always has one
 }
@@ -134,38 +137,59 @@ std::uint32_t dispatcher::permits(phone& p, time_point now) const {
   return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
 }
 
-/// Fills candidates_ with the phones that could take it now.
+/// Fills candidates_ with the phones that could take it now: those that have just failed only if there are no
+/// others, for a retry, which may be its last, only if no other could take it later either, and never for a
+/// rescue, whose client has half an answer and will rather wait.
 bool dispatcher::find_candidates(const want& wanted, time_point now) {
   candidates_.clear();
+  bool sound_there = false;  // usable, if not free
+  bool sound_free = false;
   for (const phone_id id : order_) {
     phone& p = *phones_[index(id)];
-    if (p.in_flight >= p.config.max_concurrency || !serves(p, wanted) || !usable(p, now)) continue;
+    if (!serves(p, wanted) || contains(wanted.avoid, id) || !usable(p, now)) continue;
+    sound_there = sound_there || !p.suspect;
+    if (p.suspect && (sound_free || wanted.which == turn::rescue)) continue;
     const std::uint32_t limit = permits(p, now);
-    if (p.in_flight >= limit || contains(wanted.avoid, id)) continue;
+    if (p.in_flight >= limit) continue;
+    if (!p.suspect && !sound_free) {
+      sound_free = true;
+      candidates_.clear();
+    }
     const double weight = 100.0 * p.config.weight * p.cut_out.ramp(now);
     candidates_.push_back({id, static_cast<std::uint32_t>(weight), p.in_flight, limit, &p.credit});
   }
+  if (wanted.which == turn::retry && sound_there && !sound_free) candidates_.clear();
   return !candidates_.empty();
 }
 
 std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
   if (!find_candidates(wanted, now)) return std::nullopt;
+  const bool retry = wanted.which == turn::retry;
+  if (retry && !retries_.take(in_flight_ + queue_.size())) return std::nullopt;
   phone& chosen = *phones_[index(candidates_[policy_->pick(candidates_)].phone)];
-  chosen.cut_out.begin(now);
+  const bool trial = chosen.cut_out.begin(now);
   ++chosen.in_flight;
   ++in_flight_;
-  return grant{chosen.target, now};
+  return grant{chosen.target, now, chosen.known, retry, trial};
 }
 
 decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
   // A breaker may have become half-open by time alone: who came later must not overtake those who wait for
   // it.
-  const bool would_overtake = std::any_of(queue_.begin(), queue_.end(),
-                                          [&](const waiter& w) { return find_candidates(w.what, now); });
+  const bool later = wanted.which != turn::first;
+  const bool would_overtake = !later && std::any_of(queue_.begin(), queue_.end(), [&](const waiter& w) {
+    return (w.what.which != turn::retry || retry_room()) && find_candidates(w.what, now);
+  });
   if (!would_overtake) {
     if (auto got = try_grant(wanted, now)) return std::move(*got);
   }
   if (auto never = why_never(wanted, now)) return std::move(*never);
+  if (later) {
+    const auto place = std::find_if(queue_.begin(), queue_.end(),
+                                    [](const waiter& w) { return w.what.which == turn::first; });
+    queue_.insert(place, {who, wanted});
+    return queued{};
+  }
   if (queue_.size() >= settings_.queue_capacity) {
     return error(errc::queue_full, "all phones are busy and the queue is full", 0, expected_wait());
   }
@@ -194,6 +218,7 @@ std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
     }
     capable = true;
     if (contains(wanted.avoid, id)) continue;
+    if (wanted.which == turn::rescue) return std::nullopt;  // it may come back before the client gives up
     if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
     if (p.state != health::up) continue;
     if (p.cut_out.state(now) != breaker_state::open) return std::nullopt;
@@ -217,7 +242,7 @@ std::string dispatcher::models_there() const {
   std::set<std::string_view> names;
   for (const phone_id id : order_) {
     const phone& p = *phones_[index(id)];
-    names.insert(p.models.begin(), p.models.end());
+    for (const auto& m : p.models) names.insert(m.name);
     if (!p.config.model.empty()) names.insert(p.config.model);
   }
   if (names.empty()) return "there is none";
@@ -233,11 +258,20 @@ bool dispatcher::cancel(ticket who) {
   return true;
 }
 
-std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now) {
+std::vector<granted> dispatcher::answered(grant& what, time_point now) {
+  if (!std::exchange(what.retry, false)) return {};
+  retries_.give_back();
+  return serve_queue(now);
+}
+
+std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m) {
   phone& p = *phones_[index(what.phone->id)];
+  if (what.retry) retries_.give_back();
+  p.known.learn(m);
   --p.in_flight;
   --in_flight_;
-  p.cut_out.end(how, now, random_);
+  p.cut_out.end(how, now, random_, what.trial);
+  if (how != verdict::neutral) p.suspect = how != verdict::success;
   if (how == verdict::success) {
     const double held = std::chrono::duration<double>(now - what.since).count();
     mean_held_ = mean_held_ == 0 ? held : mean_held_ + held_memory * (held - mean_held_);
@@ -259,7 +293,6 @@ std::vector<granted> dispatcher::serve_queue(time_point now) {
   return out;
 }
 
-/// When a permit comes free for one who has `ahead` before him: permits come free at permits / mean time
 seconds dispatcher::expected_wait() const {
   // Permits come free at a rate of permits / mean time held.
   std::uint32_t all = 0;
@@ -285,6 +318,7 @@ std::vector<phone_status> dispatcher::status(time_point now) {
     s.state = p.state;
     s.breaker = p.cut_out.state(now);
     s.draining = p.removed;
+    s.suspect = p.suspect;
     s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
                 s.breaker != breaker_state::open;
     if (p.removed)
@@ -296,7 +330,7 @@ std::vector<phone_status> dispatcher::status(time_point now) {
     s.in_flight = p.in_flight;
     s.permits = permits(p, now);
     s.slots = p.slots;
-    s.models = p.models;
+    for (const auto& m : p.models) s.models.push_back(m.name);
     s.loaded = p.loaded;
     out.push_back(std::move(s));
   }

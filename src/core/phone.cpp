@@ -1,5 +1,9 @@
 #include "pocketfleet/core/phone.hpp"
 
+#include <algorithm>
+
+#include "pocketfleet/core/model_name.hpp"
+
 namespace pocketfleet {
 
 std::string_view to_string(engine_kind kind) {
@@ -26,6 +30,25 @@ std::string_view to_string(health state) {
     case health::unknown: break;
   }
   return "unknown";
+}
+
+std::string_view identity_of(const phone_target& phone, std::string_view normalized_name) {
+  if (phone.models.empty()) return {};
+  const std::string wanted =
+      normalized_name.empty() ? normalized_model(phone.model) : std::string(normalized_name);
+  const auto found = std::find_if(phone.models.begin(), phone.models.end(),
+                                  [&](const served_model& m) { return normalized_model(m.name) == wanted; });
+  if (found != phone.models.end()) return found->identity;
+  // llama-server answers with the model it has, whatever it is called.
+  return phone.engine == engine_kind::llama_server ? std::string_view(phone.models.front().identity)
+                                                   : std::string_view{};
+}
+
+const std::string* name_of(const phone_target& phone, std::string_view identity) {
+  if (identity.empty()) return nullptr;
+  const auto found = std::find_if(phone.models.begin(), phone.models.end(),
+                                  [&](const served_model& m) { return m.identity == identity; });
+  return found == phone.models.end() ? nullptr : &found->name;
 }
 
 }  // namespace pocketfleet

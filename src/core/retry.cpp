@@ -35,4 +35,18 @@ verdict verdict_of(errc code) {
   }
 }
 
+next_step after_failure(const failed_attempt& f, const retry_limits& limits) {
+  // Reading an answer's beginning again is several times faster than making it again, but costs some
+  // questions to the phone first.
+  constexpr std::size_t worth_rescue = 16;
+  // What makes two phones fail in the same way is the request; a third is spared.
+  constexpr unsigned most_phone_errors = 2;
+  if (!retryable(f.code) || f.tries >= limits.attempts || f.phone_errors >= most_phone_errors)
+    return next_step::give_up;
+  const bool can_rescue = f.can_resume && f.rescues < limits.rescues;
+  if (f.pieces == 0) return next_step::again;
+  if (f.shown) return can_rescue ? next_step::rescue : next_step::give_up;
+  return can_rescue && !f.resumed && f.pieces >= worth_rescue ? next_step::rescue : next_step::again;
+}
+
 }  // namespace pocketfleet

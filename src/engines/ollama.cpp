@@ -1,4 +1,6 @@
 // Ollama: POST /api/chat, NDJSON. Its own /v1 layer loses errors in mid-stream, so it is not used.
+#include <algorithm>
+
 #include "engines.hpp"
 #include "pocketfleet/wire/fast_json.hpp"
 #include "pocketfleet/wire/lines.hpp"
@@ -8,13 +10,18 @@ namespace {
 
 using simdjson::dom::element;
 
-std::uint64_t number(const simdjson::simdjson_result<element>& field) {
+constexpr std::uint64_t most_count = std::uint64_t{1} << 62U;  // what a phone says is not always so
+
+std::uint64_t number(const element& field) {
   std::uint64_t value = 0;
-  return field.get(value) == simdjson::SUCCESS ? value : 0;
+  return field.get(value) == simdjson::SUCCESS ? std::min(value, most_count) : 0;
 }
 
 class ndjson_decoder final : public answer_decoder {
  public:
+  /// `generated`: the answer of /api/generate, where the text stands beside the other fields.
+  explicit ndjson_decoder(bool generated = false) : generated_(generated) {}
+
   result<void> feed(std::string_view bytes, answer_sink& sink) override {
     lines_.feed(bytes);
     std::string_view line;
@@ -46,33 +53,139 @@ class ndjson_decoder final : public answer_decoder {
     const auto document = parse_fast(line);
     if (!document || !document->is_object())
       return error(errc::bad_response, "the phone did not answer in Ollama's form");
-    const element& object = *document;
     heard_ = true;
-    std::string_view text;
-    if (object["error"].get(text) == simdjson::SUCCESS) return stream_failure(text);
-    const auto message = object["message"];
-    if (message["thinking"].get(text) == simdjson::SUCCESS && !text.empty())
-      sink.on_text(piece_kind::reasoning, text);
-    if (message["content"].get(text) == simdjson::SUCCESS && !text.empty())
-      sink.on_text(piece_kind::content, text);
-    bool last = false;
-    if (object["done"].get(last) == simdjson::SUCCESS && last) {
-      done_ = true;
-      if (object["done_reason"].get(text) == simdjson::SUCCESS) done_reason = text;
-      counts.prompt_tokens = number(object["prompt_eval_count"]);
-      counts.answer_tokens = number(object["eval_count"]);
-      counts.load_time = nanoseconds(number(object["load_duration"]));
-      counts.prompt_time = nanoseconds(number(object["prompt_eval_duration"]));
-      counts.answer_time = nanoseconds(number(object["eval_duration"]));
-    } else if (message.error() != simdjson::SUCCESS) {
+    // Each field is looked at once: a look-up by name would go through them all again.
+    fields here;
+    for (const auto [name, value] : simdjson::dom::object(*document)) {
+      if (generated_ && name == "response") {
+        here.message = true;
+        if (value.get(here.content) != simdjson::SUCCESS) here.content = {};
+      } else if (name == "message") {
+        here.message = true;
+        read_message(value, here);
+      } else if (name == "done") {
+        here.done = value.get(here.done) == simdjson::SUCCESS && here.done;
+      } else if (name == "error") {
+        if (std::string_view text; value.get(text) == simdjson::SUCCESS) return stream_failure(text);
+      } else if (name == "done_reason") {
+        if (value.get(here.done_reason) != simdjson::SUCCESS) here.done_reason = {};
+      } else {
+        read_count(name, value);
+      }
+    }
+    if (!here.done && !here.message)
       return error(errc::bad_response, "the phone did not answer in Ollama's form");
+    if (!here.thinking.empty()) sink.on_text(piece_kind::reasoning, here.thinking);
+    if (!here.content.empty()) sink.on_text(piece_kind::content, here.content);
+    if (here.done) {
+      done_ = true;
+      done_reason = here.done_reason;
     }
     return {};
   }
 
+  struct fields {
+    bool message = false;
+    bool done = false;
+    std::string_view thinking{};
+    std::string_view content{};
+    std::string_view done_reason{};
+  };
+
+  static void read_message(const element& message, fields& into) {
+    if (!message.is_object()) return;
+    for (const auto [name, value] : simdjson::dom::object(message)) {
+      if (name == "content") {
+        if (value.get(into.content) != simdjson::SUCCESS) into.content = {};
+      } else if (name == "thinking") {
+        if (value.get(into.thinking) != simdjson::SUCCESS) into.thinking = {};
+      }
+    }
+  }
+
+  /// The last line has them; earlier ones have no such fields.
+  void read_count(std::string_view name, const element& value) {
+    if (name == "prompt_eval_count") {
+      counts.prompt_tokens = number(value);
+    } else if (name == "eval_count") {
+      counts.answer_tokens = number(value);
+    } else if (name == "load_duration") {
+      counts.load_time = nanoseconds(number(value));
+    } else if (name == "prompt_eval_duration") {
+      counts.prompt_time = nanoseconds(number(value));
+    } else if (name == "eval_duration") {
+      counts.answer_time = nanoseconds(number(value));
+    }
+  }
+
+  const bool generated_;
   line_splitter lines_;
   bool heard_ = false;  // something in Ollama's form has come
   bool done_ = false;
+};
+
+/// By the rendered prompt, which goes past the template that may or may not leave the last turn open:
+/// _debug_render_only (since 0.11.5) says what the model is given, and "raw" takes it with the beginning of
+/// the answer behind it.
+class ollama_resumption final : public resumption {
+ public:
+  ollama_resumption(const question& q, std::string_view model, const begun_answer& begun)
+      : question_(q), model_(model), begun_(begun) {}
+
+  std::optional<phone_request> next() override {
+    if (prompt_) return std::nullopt;
+    json body{{"model", model_}, {"messages", question_.messages}, {"stream", false}};
+    body["_debug_render_only"] = true;
+    // Older releases do not know the field and answer: with one token.
+    body["options"] = {{"num_predict", 1}};
+    for (const auto& [name, value] : question_.options.items()) {
+      if (name != "num_predict") body["options"][name] = value;
+    }
+    // The reasoning, if there was any, is over.
+    body["think"] = false;
+    if (!question_.keep_alive.is_null()) body["keep_alive"] = question_.keep_alive;
+    return phone_request{"POST", "/api/chat", dump_json(body)};
+  }
+
+  result<void> heard(std::string_view body) override {
+    const error cannot(errc::unsupported, "the phone does not say how it would go on");
+    const auto read = parse_json(body);
+    if (!read || !read->is_object()) return cannot;
+    const auto info = read->find("_debug_info");
+    if (info == read->end() || !info->is_object()) return cannot;
+    const auto text = info->find("rendered_template");
+    if (text == info->end() || !text->is_string()) return cannot;
+    prompt_ = text->get<std::string>();
+    // In harmony's form the answer stands in a channel that the raw text would not be in.
+    if (prompt_->find("<|start|>") != std::string::npos) return cannot;
+    return {};
+  }
+
+  std::optional<phone_request> request() override {
+    json body{{"model", model_}, {"prompt", *prompt_ + begun_.text}, {"raw", true}, {"stream", true}};
+    json options = question_.options;
+    if (const auto most = options.find("num_predict");
+        most != options.end() && most->is_number_integer() && most->get<std::int64_t>() > 0) {
+      const auto left =
+          most->get<std::int64_t>() - static_cast<std::int64_t>(begun_.pieces + begun_.reasoning);
+      if (left <= 0) return std::nullopt;
+      *most = left;
+    }
+    if (!options.empty()) body["options"] = std::move(options);
+    if (!question_.keep_alive.is_null()) body["keep_alive"] = question_.keep_alive;
+    return phone_request{"POST", "/api/generate", dump_json(body)};
+  }
+
+  std::unique_ptr<answer_decoder> decoder() const override { return std::make_unique<ndjson_decoder>(true); }
+
+  /// Ollama has no way to count tokens; it sends each as a line of its own.
+  std::uint64_t tokens_before() const override { return begun_.pieces; }
+
+ private:
+  const question& question_;
+  const std::string model_;
+  const begun_answer& begun_;
+  std::optional<std::string> prompt_;
 };
 
 class ollama final : public engine {
@@ -98,6 +211,11 @@ class ollama final : public engine {
   }
 
   std::unique_ptr<answer_decoder> decoder() const override { return std::make_unique<ndjson_decoder>(); }
+
+  std::unique_ptr<resumption> resume(const question& q, std::string_view model,
+                                     const begun_answer& begun) const override {
+    return std::make_unique<ollama_resumption>(q, model, begun);
+  }
 
   phone_request warm_up(std::string_view model, const json& keep_alive) const override {
     json body{{"model", model}, {"stream", false}};  // no prompt: loads, and answers when it has

@@ -11,12 +11,34 @@ error odd() {
   return {errc::bad_response, "not in the engine's form"};
 }
 
-void add(std::vector<std::string>& names, const json& object, const char* field) {
-  const auto found = object.find(field);
-  if (found == object.end() || !found->is_string()) return;
-  auto name = found->get<std::string>();
-  if (name.empty() || name.size() > 512 || names.size() >= most_models) return;
-  if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+void add(std::vector<served_model>& models, const json& name, const std::string& identity) {
+  if (!name.is_string()) return;
+  const auto& text = name.get_ref<const std::string&>();
+  if (text.empty() || text.size() > 512 || models.size() >= most_models) return;
+  if (std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.name == text; })) return;
+  models.emplace_back(text, identity);
+}
+
+/// The member, or null.
+const json& member(const json& object, const char* name) {
+  static const json none;
+  const auto found = object.find(name);
+  return found == object.end() ? none : *found;
+}
+
+/// Empty if the phone does not say enough to tell two models apart.
+std::string identity_from_meta(const json& meta) {
+  if (!meta.is_object()) return {};
+  std::string out = "gguf";
+  for (const char* field : {"size", "n_params", "n_vocab"}) {
+    const json& value = member(meta, field);
+    if (!value.is_number_unsigned()) return {};
+    out.append(" ").append(std::to_string(value.get<std::uint64_t>()));
+  }
+  const json& ftype = member(meta, "ftype");
+  if (ftype.is_string() && ftype.get_ref<const std::string&>().size() <= 64)
+    out.append(" ").append(ftype.get_ref<const std::string&>());
+  return out;
 }
 
 }  // namespace
@@ -27,32 +49,36 @@ engine_kind identify(std::string_view server_field, std::string_view body) {
   return engine_kind::unknown;
 }
 
-result<std::vector<std::string>> read_ollama_models(std::string_view body) {
+result<std::vector<served_model>> read_ollama_models(std::string_view body) {
   const auto parsed = parse_json(body);
   if (!parsed || !parsed->is_object()) return odd();
   const auto list = parsed->find("models");
   if (list == parsed->end() || !(list->is_array() || list->is_null())) return odd();
-  std::vector<std::string> names;
+  std::vector<served_model> models;
   for (const auto& model : *list) {
-    if (model.is_object()) add(names, model, "name");
+    if (!model.is_object()) continue;
+    const json& digest = member(model, "digest");
+    const bool sound = digest.is_string() && digest.get_ref<const std::string&>().size() <= 256;
+    add(models, member(model, "name"), sound ? digest.get<std::string>() : std::string{});
   }
-  return names;
+  return models;
 }
 
-result<std::vector<std::string>> read_llama_models(std::string_view body) {
+result<std::vector<served_model>> read_llama_models(std::string_view body) {
   const auto parsed = parse_json(body);
   if (!parsed || !parsed->is_object()) return odd();
   const auto list = parsed->find("data");
   if (list == parsed->end() || !list->is_array()) return odd();
-  std::vector<std::string> names;
+  std::vector<served_model> models;
   for (const auto& model : *list) {
     if (!model.is_object()) continue;
-    add(names, model, "id");
-    if (const auto aliases = model.find("aliases"); aliases != model.end() && aliases->is_array()) {
-      for (const auto& alias : *aliases) add(names, json{{"alias", alias}}, "alias");
+    const std::string identity = identity_from_meta(member(model, "meta"));
+    add(models, member(model, "id"), identity);
+    if (const json& aliases = member(model, "aliases"); aliases.is_array()) {
+      for (const auto& alias : aliases) add(models, alias, identity);
     }
   }
-  return names;
+  return models;
 }
 
 result<llama_props> read_llama_props(std::string_view body) {
@@ -67,7 +93,18 @@ result<llama_props> read_llama_props(std::string_view body) {
     const auto vision = modalities->find("vision");
     if (vision != modalities->end() && vision->is_boolean()) out.vision = vision->get<bool>();
   }
+  if (const json& path = member(*parsed, "model_path"); path.is_string()) {
+    const std::string_view text = path.get_ref<const std::string&>();
+    out.file = text.substr(text.rfind('/') + 1).substr(0, 256);
+  }
   return out;
+}
+
+void name_file(std::vector<served_model>& models, std::string_view file) {
+  for (auto& m : models) {
+    if (file.empty()) m.identity.clear();
+    if (!m.identity.empty()) m.identity.append(" ").append(file);
+  }
 }
 
 }  // namespace pocketfleet

@@ -2,6 +2,7 @@
 #include "pocketfleet/service/ask_api.hpp"
 
 #include "ask_common.hpp"
+#include "pocketfleet/service/wall_clock.hpp"
 
 namespace pocketfleet {
 
@@ -30,17 +31,18 @@ header_list headers_of(const asked& found, std::string_view phone) {
 }
 
 answer_notes notes_of(const http_call& call, const generation_state& s) {
-  return {s.phone, false, s.attempts, s.queued, clock::now() - call.began};
+  return {s.phone, false, s.attempts, s.rescues, s.queued, clock::now() - call.began};
 }
 
 answer_notes notes_of(const http_call& call, const kept_answer& kept) {
-  return {kept.phone, true, 0, milliseconds{0}, clock::now() - call.began};
+  return {kept.phone, true, 0, 0, milliseconds{0}, clock::now() - call.began};
 }
 
 void note(request_record& r, const answer& a, const generation_state& s) {
   r.at = s.at;
   r.phone = s.phone;
   r.attempts += s.attempts;
+  r.rescues += s.rescues;
   r.queued = std::max(r.queued, s.queued);
   r.prompt_tokens += a.counts.prompt_tokens;
   r.answer_tokens += a.counts.answer_tokens;
@@ -73,7 +75,8 @@ task<> ask_api::ask(http_call& call) {
 task<result<std::string>> ask_api::whole_answer(http_call& call, ask_request& request, request_record& r,
                                                 asked& found) {
   const worker_context worker{call.where, call.phones};
-  auto begun = dispatch_.ask(worker, std::move(request.what), request.use_cache, false);
+  const ask_manner how{request.use_cache, false, request.rescue};
+  auto begun = dispatch_.ask(worker, std::move(request.what), how);
   if (!begun) co_return begun.error();
   found = std::move(*begun);
   r.joined = found.joined;
@@ -107,7 +110,8 @@ task<> ask_api::ask_stream(http_call& call) {
     co_return;
   }
   const worker_context worker{call.where, call.phones};
-  auto found = dispatch_.ask(worker, std::move(request->what), request->use_cache, true);
+  const ask_manner how{request->use_cache, true, request->rescue};
+  auto found = dispatch_.ask(worker, std::move(request->what), how);
   if (!found) {
     const error why = found.error();
     co_await refuse(call, why);
@@ -128,9 +132,21 @@ task<> ask_api::replay(http_call& call, const asked& found) {
   co_await call.out->end(lines);
 }
 
+/// False: the client is gone.
+task<bool> ask_api::keep_alive(http_call& call, listener& answer_there, header_list headers) {
+  std::string line;
+  answer_there.of().look([&](const answer& a, const generation_state&) {
+    answer empty{a.model, a.created_at.empty() ? rfc3339_now() : a.created_at, {}};
+    render_keepalive(line, empty);
+  });
+  if (call.out->status() == 0) call.out->begin(200, ndjson_type, std::move(headers));
+  co_return co_await call.out->write(line);
+}
+
 task<> ask_api::stream_answer(http_call& call, asked& found) {
   generation& g = found.answer->of();
   std::string lines;
+  time_point silent_since = call.began;
   std::size_t pieces = 0;  // rendered so far
   std::size_t bytes = 0;   // of text, in those
   bool finished = false;
@@ -147,16 +163,21 @@ task<> ask_api::stream_answer(http_call& call, asked& found) {
   while (!call.gone.stop_requested()) {
     lines.clear();
     g.look(render);
+    if (!lines.empty() && call.record.first_token == milliseconds{0})
+      call.record.first_token = std::max(milliseconds{1}, milliseconds_since(call.began));
     if (!lines.empty() && call.out->status() == 0) {
-      call.record.first_token = milliseconds_since(call.began);
       call.out->begin(200, ndjson_type, headers_of(found, call.record.phone));
     }
     if (finished) break;
     if (!lines.empty()) {
       if (!co_await call.out->write(lines)) break;
-      found.answer->taken(bytes);
+      found.answer->taken(bytes, pieces);
+      silent_since = clock::now();
     }
-    co_await found.answer->changed(call.gone);
+    while (!co_await found.answer->changed(call.gone, silent_since + settings_.times.keepalive)) {
+      if (!co_await keep_alive(call, *found.answer, headers_of(found, {}))) break;
+      silent_since = clock::now();
+    }
   }
   g.look([&](const answer& a, const generation_state& s) { note(call.record, a, s); });
   if (call.gone.stop_requested() || !finished) co_return;

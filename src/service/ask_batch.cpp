@@ -24,6 +24,7 @@ task<std::string> ask_api::batch_item(http_call& call, result<ask_request>& item
   result<std::string> body = item ? error(errc::aborted) : item.error();
   if (item) body = co_await whole_answer(call, *item, r, found);
   call.record.attempts += r.attempts;
+  call.record.rescues += r.rescues;
   call.record.queued = std::max(call.record.queued, r.queued);
   call.record.prompt_tokens += r.prompt_tokens;
   call.record.answer_tokens += r.answer_tokens;

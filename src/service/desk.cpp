@@ -11,8 +11,12 @@ permit& permit::operator=(permit&& other) noexcept {
   return *this;
 }
 
-void permit::settle(verdict how) {
-  if (desk* to = std::exchange(desk_, nullptr)) to->settle(grant_, how);
+void permit::settle(verdict how, const measured& m) {
+  if (desk* to = std::exchange(desk_, nullptr)) to->settle(grant_, how, m);
+}
+
+void permit::answered() {
+  if (desk_ != nullptr && grant_.retry) desk_->answered(grant_);
 }
 
 desk::desk(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed)
@@ -71,8 +75,12 @@ desk::place::~place() {
   if (unused) at.settle(*unused, verdict::neutral);
 }
 
-void desk::settle(const grant& what, verdict how) {
-  run([&](dispatcher& d, time_point now) { return d.settle(what, how, now); });
+void desk::settle(const grant& what, verdict how, const measured& m) {
+  run([&](dispatcher& d, time_point now) { return d.settle(what, how, now, m); });
+}
+
+void desk::answered(grant& what) {
+  run([&](dispatcher& d, time_point now) { return d.answered(what, now); });
 }
 
 void desk::configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen) {
@@ -88,18 +96,6 @@ void desk::report(phone_id phone, const phone_report& found) {
 
 void desk::tick() {
   run([](dispatcher& d, time_point now) { return d.tick(now); });
-}
-
-std::optional<retry_place> desk::take_retry() {
-  const std::lock_guard lock(mutex_);
-  if (!dispatcher_.take_retry()) return std::nullopt;
-  return std::make_optional<retry_place>(*this);
-}
-
-retry_place::~retry_place() {
-  if (desk_ == nullptr) return;
-  const std::lock_guard lock(desk_->mutex_);
-  desk_->dispatcher_.give_back_retry();
 }
 
 std::vector<phone_status> desk::status() {

@@ -3,47 +3,21 @@
 #include <algorithm>
 #include <exception>
 
+#include "attempt.hpp"
 #include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/engines/codec.hpp"
-#include "pocketfleet/service/wall_clock.hpp"
 #include "pocketfleet/wire/cache_key.hpp"
 
 namespace pocketfleet {
 namespace {
 
-constexpr std::size_t error_body_bytes = std::size_t{64} << 10U;
-constexpr seconds rest_of_body{
-    1};  // how long a finished answer's last bytes may take before the connection is closed
-
 milliseconds since(time_point then) {
   return std::chrono::duration_cast<milliseconds>(clock::now() - then);
 }
 
-/// Puts what the decoder reads into the generation.
-class pen final : public answer_sink {
- public:
-  explicit pen(generation& g) : generation_(g) {}
-
-  void on_text(piece_kind kind, std::string_view text) override {
-    wrote_ = true;
-    overflow_ = !generation_.append(kind, text) || overflow_;
-  }
-  void on_progress() override { progress_ = true; }
-
-  bool wrote() { return std::exchange(wrote_, false); }
-  bool progress() { return std::exchange(progress_, false); }
-  bool overflow() const { return overflow_; }
-
- private:
-  generation& generation_;
-  bool wrote_ = false;
-  bool progress_ = false;
-  bool overflow_ = false;
-};
-
 }  // namespace
 
-result<asked> dispatch::ask(const worker_context& worker, question q, bool use_cache, bool each_piece) {
+result<asked> dispatch::ask(const worker_context& worker, question q, const ask_manner& how) {
   auto j = std::make_shared<job>();
   j->began = clock::now();
   j->deadline = j->began + settings_.times.request;
@@ -61,10 +35,12 @@ result<asked> dispatch::ask(const worker_context& worker, question q, bool use_c
 
   asked out;
   auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
-  out.cacheable = caches(q, use_cache);
+  j->rescue = how.rescue;
+  out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
-    j->key = cache_key_of(q);
-    auto found = answers_.find(j->key, worker.where, each_piece, made);
+    // Who does not want an answer from two phones is not given somebody else's either.
+    j->key = cache_key_of(q, how.rescue ? std::string_view{} : "one phone");
+    auto found = answers_.find(j->key, worker.where, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);
       out.joined = found.joined != nullptr;
@@ -74,7 +50,7 @@ result<asked> dispatch::ask(const worker_context& worker, question q, bool use_c
     j->keep = true;
   }
   j->what = std::move(q);
-  out.answer = made->join(worker.where, each_piece);
+  out.answer = made->join(worker.where, how.each_piece);
   asio::co_spawn(worker.where, produce(std::move(made), *worker.phones, std::move(j)), asio::detached);
   return out;
 }
@@ -107,141 +83,141 @@ task<> dispatch::produce(std::shared_ptr<generation> g, phone_client& phones, st
   g->announce();
 }
 
+/// Tries until there is an answer or nothing left to try; what the next try is, after_failure() says.
 task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const job& j) {
   want wanted = j.wanted;
-  error last;
-  milliseconds queued{0};
-  std::optional<retry_place> retry;
+  story so_far;
+  const retry_limits limits{settings_.attempts, j.rescue ? settings_.rescues : 0};
   const std::stop_token stop = g.stop_token();
-  for (unsigned number = 1;; ++number) {
+  for (;;) {
     const time_point asked_at = clock::now();
     const time_point until = std::min(asked_at + settings_.times.queue, j.deadline);
     auto got = co_await desk_.acquire(g.where(), wanted, until, stop);
-    queued += since(asked_at);
+    so_far.queued += since(asked_at);
     observer_.on_queue_wait(clock::now() - asked_at);
-    g.waited(queued);
+    g.waited(so_far.queued);
     if (!got) {
-      if (number == 1 || got.error().code == errc::aborted) co_return got.error();
-      co_return last;  // the phone's failure tells the client more than that no other phone is left
+      if (so_far.number == 0 || got.error().code == errc::aborted) co_return got.error();
+      if (!so_far.begun) co_return so_far.last;  // tells more than that no other phone is left
+      if (g.shown() && got.error().code == errc::no_phone && !wanted.avoid.empty()) {
+        wanted.avoid.clear();  // all others are gone; one that failed may be back
+        continue;
+      }
+
+      observer_.on_rescue("no_phone");
+      if (!g.restart()) co_return so_far.last;
+      begin_anew(wanted, so_far, j);
+      continue;
     }
     permit held = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
-    const std::shared_ptr<const phone_target> phone = held.phone();
-    g.update(phase::connecting, phone->name, number);
-
+    g.update(phase::connecting, held.phone()->name, ++so_far.number);
+    const std::size_t before = g.pieces();
     const time_point began = clock::now();
-    std::unique_ptr<phone_exchange> exchange = phones.open(phone);
-    attempt_result a = co_await attempt(g, *exchange, *phone, j);
-    const errc code = a.how ? errc{} : a.how.error().code;
-    held.settle(a.how ? verdict::success : verdict_of(code));
-    retry.reset();
-    observer_.on_attempt({phone->name, a.how ? "ok" : to_string(code), a.first_token, clock::now() - began,
-                          a.counts.prompt_tokens, a.counts.answer_tokens, a.counts.answer_time});
+    attempt one(g, phones, held, j.what, settings_.times, j.deadline);
+    if (so_far.begun) one.go_on_from(*so_far.begun, *name_of(*held.phone(), wanted.identity));
+    const attempt_result a = co_await one.run();
+    const bool progressed = g.pieces() > before;
+    note(so_far, g, held, a, began, progressed);
     if (a.how) {
-      finish(g, a, j);
-      // The answer is out; what is left of the body is read so that the connection can be used again.
-      const time_point enough = clock::now() + rest_of_body;
-      for (;;) {
-        const auto rest = co_await exchange->read(enough);
-        if (!rest || rest->empty()) break;
-      }
+      finish(g, a, so_far, j);
+      co_await one.read_rest();
       co_return result<void>{};
     }
-    last = a.how.error();
     if (stop.stop_requested()) co_return error(errc::aborted);
     if (clock::now() >= j.deadline) co_return error(errc::deadline, "the answer took too long");
-    if (!retryable(code) || number >= settings_.attempts || !g.restart()) co_return last;
-    retry = desk_.take_retry();
-    if (!retry) co_return last;
-    observer_.on_retry(to_string(code));
-    wanted.avoid.push_back(phone->id);
+    if (so_far.begun && a.how.error().code == errc::unsupported) {
+      if (g.restart()) {
+        begin_anew(wanted, so_far, j);
+      } else if (so_far.tries < limits.attempts) {
+        wanted.avoid.push_back(held.phone()->id);  // another may know how
+      } else {
+        co_return so_far.last;  // of the phone that broke off
+      }
+      continue;
+    }
+    so_far.last = a.how.error();
+    if (progressed && g.shown()) so_far.tries = 0;
+    begun_answer begun = g.begun();
+    const std::string_view identity = wanted.identity.empty() ? identity_of(*held.phone(), wanted.model)
+                                                              : std::string_view(wanted.identity);
+    const bool can_resume =
+        !begun.text.empty() && !identity.empty() && engine_of(held.phone()->engine).can_resume(j.what);
+    const failed_attempt failed{.code = so_far.last.code,
+                                .pieces = g.pieces(),
+                                .shown = g.shown(),
+                                .can_resume = can_resume,
+                                .resumed = so_far.begun.has_value() && !progressed,
+                                .tries = so_far.tries,
+                                .phone_errors = so_far.phone_errors,
+                                .rescues = so_far.rescues};
+    const next_step next = after_failure(failed, limits);
+    if (next == next_step::give_up) {
+      if (failed.shown && failed.pieces > 0 && retryable(failed.code)) observer_.on_rescue("impossible");
+      co_return so_far.last;
+    }
+    wanted.avoid.push_back(held.phone()->id);
+    if (next == next_step::rescue) {
+      wanted.identity = std::string(identity);
+      // Who waits for the whole answer is better served by any phone at all than by waiting for the right
+      // one.
+      wanted.which = failed.shown ? turn::rescue : turn::retry;
+      if (progressed) so_far.tries = 0;
+      so_far.spoke += a.spoke;
+      so_far.begun = std::move(begun);
+    } else if (g.restart()) {
+      observer_.on_retry(to_string(so_far.last.code));
+      begin_anew(wanted, so_far, j);
+    } else {
+      co_return so_far.last;  // a client has joined in the meantime and seen what there was
+    }
   }
 }
 
-void dispatch::finish(generation& g, const attempt_result& a, const job& j) {
-  g.complete(a.done_reason, a.counts);
+/// The next try is from the beginning.
+void dispatch::begin_anew(want& wanted, story& so_far, const job& j) {
+  wanted.identity.clear();
+  wanted.model = j.wanted.model;
+  wanted.which = turn::retry;
+  so_far.begun.reset();
+  so_far.spoke = {};
+}
+
+/// An attempt is over: what follows for its phone, and for the books.
+void dispatch::note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,
+                    bool progressed) {
+  const errc code = a.how ? errc{} : a.how.error().code;
+  ++so_far.tries;
+  if (!a.how && code == errc::phone_error) ++so_far.phone_errors;
+  // The same request that made one phone fail says little about the second.
+  const bool again = code == errc::phone_error && so_far.phone_errors > 1;
+  const usage& c = a.counts;
+  held.settle(a.how   ? verdict::success
+              : again ? verdict::neutral
+                      : verdict_of(code),
+              {c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time});
+  observer_.on_attempt({held.phone()->name, a.how ? "ok" : to_string(code), a.first_token,
+                        clock::now() - began, c.prompt_tokens, c.answer_tokens, c.answer_time});
+  if (!so_far.begun) return;
+  if (a.how || progressed) {
+    g.rescued(++so_far.rescues);
+    observer_.on_rescue("ok");
+  } else if (code != errc::aborted) {
+    observer_.on_rescue(code == errc::unsupported ? "impossible" : "failed");
+  }
+}
+
+void dispatch::finish(generation& g, const attempt_result& a, const story& so_far, const job& j) {
+  usage counts = a.counts;
+  if (so_far.begun) {  // what the last phone took for its prompt was in part the answer
+    counts.prompt_tokens -= std::min(a.tokens_before, counts.prompt_tokens);
+    counts.answer_tokens += a.tokens_before + so_far.begun->reasoning;
+    counts.answer_time += so_far.spoke;
+  }
+  g.complete(a.done_reason, counts);
   // Kept before anybody is told: who asks again at once finds it.
   if (j.keep) answers_.store(j.key, g.shared_from_this());
   g.announce();
-}
-
-milliseconds dispatch::first_token_limit(const phone_target& phone, const question& q) const {
-  if (!phone.loads_on_demand) return settings_.times.first_token;
-  const std::string model = normalized_model(q.model.empty() ? phone.model : q.model);
-  const bool loaded = std::find(phone.loaded.begin(), phone.loaded.end(), model) != phone.loaded.end();
-  return loaded ? settings_.times.first_token : settings_.times.first_token_loading;
-}
-
-task<dispatch::attempt_result> dispatch::attempt(generation& g, phone_exchange& exchange,
-                                                 const phone_target& phone, const job& j) {
-  const std::stop_callback on_stop(g.stop_token(), [&exchange] { exchange.abort(); });
-  const engine& codec = engine_of(phone.engine);
-  const phone_request request = codec.encode(j.what, phone.model);
-  const milliseconds patience = first_token_limit(phone, j.what);
-  const time_point sent = clock::now();
-  time_point deadline = std::min(sent + patience, j.deadline);
-  attempt_result out{error(errc::aborted)};
-
-  if (auto there = co_await exchange.connect(deadline); !there) {
-    out.how = there.error();
-    co_return out;
-  }
-  g.advance(phase::waiting);
-  auto head = co_await exchange.send(request.method, request.target, request.body, deadline);
-  if (!head) {
-    out.how = head.error();
-    co_return out;
-  }
-  if (head->status != 200) {
-    std::string body;
-    while (body.size() < error_body_bytes) {
-      const auto more = co_await exchange.read(deadline);
-      if (!more || more->empty()) break;
-      body.append(*more);
-    }
-    out.how = phone_failure(head->status, body);
-    co_return out;
-  }
-  g.begin(j.what.model.empty() ? phone.model : j.what.model, rfc3339_now());
-  const std::unique_ptr<answer_decoder> decoder = codec.decoder();
-  pen writer(g);
-  bool any = false;
-  while (!decoder->done()) {
-    if (g.crowded()) {  // the clients read too slowly; that is no silence of the phone's
-      const time_point stalled = clock::now();
-      co_await g.wait_for_room();
-      deadline = std::min(deadline + (clock::now() - stalled), j.deadline);
-    }
-    const auto bytes = co_await exchange.read(deadline);
-    if (!bytes) {
-      const bool silent = bytes.error().code == errc::stalled;
-      out.how = silent && clock::now() >= j.deadline ? error(errc::deadline, "the answer took too long")
-                : silent && !any ? error(errc::first_token_timeout, "the phone gave no first token in time")
-                                 : bytes.error();
-      co_return out;
-    }
-    const auto read = bytes->empty() ? decoder->finish(writer) : decoder->feed(*bytes, writer);
-    if (writer.wrote()) {
-      if (!any) out.first_token = clock::now() - sent;
-      any = true;
-      if (!decoder->done()) g.announce();
-      deadline = std::min(clock::now() + settings_.times.between_tokens, j.deadline);
-    } else if (writer.progress() && !any) {
-      deadline = std::min(clock::now() + patience, j.deadline);
-    }
-    if (!read) {
-      out.how = read.error();
-      co_return out;
-    }
-    if (writer.overflow()) {
-      out.how = error(errc::too_large, "the answer is too long");
-      co_return out;
-    }
-  }
-  out.how = result<void>{};
-  out.done_reason = decoder->done_reason;
-  out.counts = decoder->counts;
-  co_return out;
 }
 
 }  // namespace pocketfleet

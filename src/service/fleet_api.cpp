@@ -31,6 +31,7 @@ task<> ask_api::health(http_call& call) {
         {"models", p.models},
         {"loaded", p.loaded},
         {"draining", p.draining},
+        {"suspect", p.suspect},
     };
     if (p.slots) one["slots"] = *p.slots;
     phones.push_back(std::move(one));

@@ -6,7 +6,8 @@ namespace pocketfleet {
 namespace {
 
 constexpr std::size_t lag_high = std::size_t{64} << 10U;  // unread bytes at which the phone is no longer read
-constexpr std::size_t lag_low = std::size_t{32} << 10U;   // and at which it is again
+constexpr std::size_t piece_overhead = 128;  // what a piece of a few bytes takes as a line of its own
+constexpr std::size_t lag_low = std::size_t{32} << 10U;  // and at which it is again
 
 }  // namespace
 
@@ -24,6 +25,7 @@ std::string_view to_string(phase p) {
 
 void generation::begin(std::string model, std::string created_at) {
   const std::lock_guard lock(mutex_);
+  if (!answer_.pieces.empty()) return;  // another phone goes on with it
   answer_.model = std::move(model);
   answer_.created_at = std::move(created_at);
 }
@@ -53,11 +55,41 @@ void generation::advance(phase at) {
   state_.at = at;
 }
 
+std::size_t generation::pieces() const {
+  const std::lock_guard lock(mutex_);
+  return answer_.pieces.size();
+}
+
+bool generation::shown() const {
+  const std::lock_guard lock(mutex_);
+  return shown_here();
+}
+
+bool generation::shown_here() const {
+  return !answer_.pieces.empty() &&
+         std::any_of(listeners_.begin(), listeners_.end(), [](const listener* l) { return l->each_piece_; });
+}
+
+begun_answer generation::begun() const {
+  const std::lock_guard lock(mutex_);
+  begun_answer out;
+  for (std::size_t i = 0; i < answer_.pieces.size(); ++i) {
+    const bool content = answer_.pieces[i].kind == piece_kind::content;
+    out.reasoning += content ? 0U : 1U;
+    if (content) out.text.append(answer_.piece_text(i));
+    out.pieces += content ? 1U : 0U;
+  }
+  return out;
+}
+
+void generation::rescued(unsigned times) {
+  const std::lock_guard lock(mutex_);
+  state_.rescues = times;
+}
+
 bool generation::restart() {
   const std::lock_guard lock(mutex_);
-  if (answer_.pieces.empty()) return true;
-  if (std::any_of(listeners_.begin(), listeners_.end(), [](const listener* l) { return l->each_piece_; }))
-    return false;
+  if (shown_here()) return false;
   answer_.text.clear();
   answer_.pieces.clear();
   return true;
@@ -88,12 +120,15 @@ void generation::announce() {
   for (const auto& w : elsewhere) w->wake();
 }
 
+std::size_t generation::lag(const listener& l) const {
+  return answer_.text.size() - l.taken_ + piece_overhead * (answer_.pieces.size() - l.taken_pieces_);
+}
+
 bool generation::crowded() const {
   const std::lock_guard lock(mutex_);
   // The fastest decides: a listener that stalls must not hold up the others.
-  return std::all_of(listeners_.begin(), listeners_.end(), [&](const listener* l) {
-    return l->each_piece_ && answer_.text.size() - l->taken_ > lag_high;
-  });
+  return std::all_of(listeners_.begin(), listeners_.end(),
+                     [&](const listener* l) { return l->each_piece_ && lag(*l) > lag_high; });
 }
 
 task<> generation::wait_for_room() {
@@ -145,17 +180,19 @@ void generation::leave(listener& who) {
   if (last) stop();
 }
 
-task<> listener::changed(const std::stop_token& stop) {
+task<bool> listener::changed(const std::stop_token& stop, time_point until) {
   const std::stop_callback on_stop(stop, [w = waker_] { w->wake(); });
-  if (!stop.stop_requested()) co_await waker_->wait();
+  if (stop.stop_requested()) co_return true;
+  co_return co_await waker_->wait(until);
 }
 
-void listener::taken(std::size_t bytes) {
+void listener::taken(std::size_t bytes, std::size_t pieces) {
   bool room = false;
   {
     const std::lock_guard lock(to_->mutex_);
     taken_ = bytes;
-    room = to_->waiting_for_room_ && to_->answer_.text.size() - taken_ <= lag_low;
+    taken_pieces_ = pieces;
+    room = to_->waiting_for_room_ && to_->lag(*this) <= lag_low;
     if (room) to_->waiting_for_room_ = false;
   }
   if (room) to_->room_->wake();

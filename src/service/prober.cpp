@@ -1,12 +1,18 @@
 #include "pocketfleet/service/prober.hpp"
 
+#include "page.hpp"
 #include "pocketfleet/engines/probe.hpp"
 
 namespace pocketfleet {
 namespace {
 
-constexpr std::size_t most_page = std::size_t{1} << 20U;
 constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
+
+std::vector<std::string> names_of(const std::vector<served_model>& models) {
+  std::vector<std::string> out;
+  for (const auto& m : models) out.push_back(m.name);
+  return out;
+}
 
 phone_report down(std::string why) {
   return {.state = health::down, .reason = std::move(why)};
@@ -64,6 +70,11 @@ bool prober::busy(phone_id id) {
   return false;
 }
 
+/// A look that failed for the gateway's own reasons, or because the phone computes with all its cores.
+bool prober::says_nothing(errc code, phone_id id) {
+  return code == errc::overloaded || (code != errc::connect_failed && busy(id));
+}
+
 task<> prober::watch(phone_id id) {
   memory m;
   wait_timer timer(executor_);
@@ -102,20 +113,11 @@ void prober::conclude(const phone_target& phone, memory& m, phone_report found) 
   desk_.report(phone.id, found);
 }
 
-task<result<prober::page>> prober::get(std::shared_ptr<const phone_target> phone, std::string_view path) {
+task<result<page>> prober::get(std::shared_ptr<const phone_target> phone, std::string_view path) {
+  const phone_request request{"GET", path, {}};
+  const std::unique_ptr<phone_exchange> exchange = phones_->open(std::move(phone));
   const time_point deadline = clock::now() + settings_.timeout;
-  const std::unique_ptr<phone_exchange> exchange = phones_->open(phone);
-  if (auto there = co_await exchange->connect(deadline); !there) co_return there.error();
-  auto head = co_await exchange->send("GET", path, {}, deadline);
-  if (!head) co_return head.error();
-  page out{head->status, head->server, {}};
-  for (;;) {
-    const auto more = co_await exchange->read(deadline);
-    if (!more) co_return more.error();
-    if (more->empty()) co_return out;
-    if (out.body.size() + more->size() > most_page) co_return error(errc::too_large, "a page without end");
-    out.body.append(*more);
-  }
+  co_return co_await read_page(*exchange, request, deadline);
 }
 
 task<phone_report> prober::look(std::shared_ptr<const phone_target> phone, memory& m) {
@@ -142,7 +144,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
   auto version = co_await get(phone, "/api/version");
   if (!version || version->status != 200) {
     // A phone that computes with all its cores may be too slow to answer a question beside it.
-    const bool slow = !version && version.error().code != errc::connect_failed && busy(phone->id);
+    const bool slow = !version && says_nothing(version.error().code, phone->id);
     if (slow && m.state == health::up) co_return phone_report{.state = health::up};
     co_return down(version ? "not Ollama's answer" : version.error().message);
   }
@@ -151,7 +153,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
   // one loads.
   auto loaded = co_await get(phone, "/api/ps");
   if (loaded && loaded->status == 200) {
-    if (auto names = read_ollama_models(loaded->body)) out.loaded = std::move(*names);
+    if (auto models = read_ollama_models(loaded->body)) out.loaded = names_of(*models);
   }
   if (m.looks_to_inventory > 0) {
     --m.looks_to_inventory;
@@ -171,7 +173,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
 task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_target> phone, memory& m) {
   auto health_page = co_await get(phone, "/health");
   if (!health_page || (health_page->status != 200 && health_page->status != 503)) {
-    const bool slow = !health_page && health_page.error().code != errc::connect_failed && busy(phone->id);
+    const bool slow = !health_page && says_nothing(health_page.error().code, phone->id);
     if (slow && m.state == health::up) co_return phone_report{.state = health::up};
     co_return down(health_page ? "not llama-server's answer" : health_page.error().message);
   }
@@ -184,19 +186,20 @@ task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_targ
     --m.looks_to_inventory;
     co_return out;
   }
-  auto models = co_await get(phone, "/v1/models");
-  if (models && models->status == 200) {
-    if (auto names = read_llama_models(models->body)) {
-      out.loaded = *names;
-      out.models = std::move(*names);
-      m.looks_to_inventory = settings_.inventory_every - 1;
-    }
-  }
+  llama_props known;
   auto props = co_await get(phone, "/props");
   if (props && props->status == 200) {
-    if (auto read = read_llama_props(props->body)) {
-      out.slots = read->slots;
-      out.vision = read->vision;
+    if (auto read = read_llama_props(props->body)) known = std::move(*read);
+  }
+  out.slots = known.slots;
+  out.vision = known.vision;
+  auto models = co_await get(phone, "/v1/models");
+  if (models && models->status == 200) {
+    if (auto read = read_llama_models(models->body)) {
+      out.loaded = names_of(*read);
+      name_file(*read, known.file);
+      out.models = std::move(*read);
+      m.looks_to_inventory = settings_.inventory_every - 1;
     }
   }
   if (!out.models && m.state != health::up) co_return down("it does not say which model it has");

@@ -6,6 +6,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "name_lookup.hpp"
 #include "pocketfleet/transport/framing_guard.hpp"
 
 namespace pocketfleet {
@@ -13,6 +14,9 @@ namespace {
 
 namespace http = boost::beast::http;
 using boost::system::error_code;
+
+/// Up to here a copy into one buffer costs less than a system call that gathers two.
+constexpr std::size_t worth_gathering = 4096;
 
 /// So that a phone that has left the Wi-Fi without a word is noticed: after 10 + 3 x 5 s when nothing is on
 /// its way (measured: 23 s), after 20 s when something is, which keepalive alone never notices.
@@ -43,14 +47,14 @@ pooled_exchange::~pooled_exchange() {
 
 void pooled_exchange::expire() {
   expired_ = true;
-  if (resolver_) resolver_->cancel();
+  if (name_waiter_) name_waiter_->wake();
   error_code ignored;
   if (connection_) connection_->socket.cancel(ignored);
 }
 
 void pooled_exchange::abort() {
   aborted_ = true;
-  if (resolver_) resolver_->cancel();
+  if (name_waiter_) name_waiter_->wake();
   error_code ignored;
   // Closed at once, not when the coroutine gets round to it: the phone is to stop now.
   if (connection_) connection_->socket.close(ignored);
@@ -72,7 +76,7 @@ error pooled_exchange::broken(errc otherwise) const {
 task<result<phone_response_head>> pooled_exchange::send(std::string_view method, std::string_view target,
                                                         std::string_view body, time_point deadline) {
   std::string head;
-  head.reserve(256);
+  head.reserve(256 + (body.size() < worth_gathering ? body.size() : 0));
   head.append(method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(phone_->host_header);
   head.append("\r\nUser-Agent: pocketfleet\r\nAccept: */*\r\n");
   if (!body.empty()) {
@@ -81,6 +85,10 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
         .append("\r\n");
   }
   head.append("\r\n");
+  if (body.size() < worth_gathering) {
+    head.append(body);
+    body = {};
+  }
 
   for (;;) {
     guard_.set(deadline);
@@ -117,18 +125,37 @@ task<result<void>> pooled_exchange::connect_anew(time_point deadline) {
     const tcp::endpoint where(address, phone_->port);
     done = co_await connect_to(where);
   } else {
-    const std::string port = std::to_string(phone_->port);
-    resolver_.emplace(pool_->executor_of());
-    const auto [ec, found] = co_await resolver_->async_resolve(phone_->host, port, use_result);
-    for (auto it = found.begin(); !ec && it != found.end() && !done && !expired_ && !aborted_; ++it) {
-      const tcp::endpoint where = it->endpoint();
+    const auto found = co_await look_up();
+    for (auto it = found.begin(); it != found.end() && !done && !expired_ && !aborted_; ++it) {
+      const tcp::endpoint where(*it, phone_->port);
       done = co_await connect_to(where);
     }
   }
   guard_.never();
   if (aborted_) co_return error(errc::aborted);
-  if (!done) co_return broken(errc::connect_failed);
+  if (!done && done.error().code != errc::overloaded) co_return broken(errc::connect_failed);
   co_return done;
+}
+
+/// The addresses of the phone's name; none when it is not known, or not in time.
+task<std::vector<asio::ip::address>> pooled_exchange::look_up() {
+  const auto lookup = pool_->look_up(phone_->host);
+  name_waiter_ = std::make_shared<waker>(pool_->executor_of());
+  struct place {
+    place(name_lookup& of, std::shared_ptr<waker> w) : at(of), who(std::move(w)) { at.add(who); }
+    place(const place&) = delete;
+    place& operator=(const place&) = delete;
+    ~place() { at.remove(who); }
+    name_lookup& at;
+    std::shared_ptr<waker> who;
+  };
+  {
+    const place mine(*lookup, name_waiter_);
+    while (!lookup->done() && !expired_ && !aborted_) co_await name_waiter_->wait();
+  }
+  name_waiter_.reset();
+  if (!lookup->done()) co_return std::vector<asio::ip::address>{};
+  co_return lookup->addresses();
 }
 
 task<result<void>> pooled_exchange::connect_to(const tcp::endpoint& where) {
@@ -136,7 +163,7 @@ task<result<void>> pooled_exchange::connect_to(const tcp::endpoint& where) {
   connection_->socket.close(ignored);
   error_code opened;
   connection_->socket.open(where.protocol(), opened);
-  if (opened) co_return broken(errc::connect_failed);
+  if (opened) co_return error(errc::overloaded, "the gateway has no socket left");  // not the phone's fault
   watch_for_silence(connection_->socket);
   const auto [ec] = co_await connection_->socket.async_connect(where, use_result);
   if (ec || expired_ || aborted_) co_return broken(errc::connect_failed);
@@ -149,7 +176,8 @@ task<result<void>> pooled_exchange::write(std::string_view head, std::string_vie
                                                asio::buffer(body.data(), body.size())};
   // Nearly always it goes out at once.
   error_code ec;
-  std::size_t sent = connection_->socket.write_some(both, ec);
+  std::size_t sent =
+      body.empty() ? connection_->socket.write_some(both[0], ec) : connection_->socket.write_some(both, ec);
   if (ec == asio::error::would_block) {
     sent = 0;
     ec = {};

@@ -40,6 +40,7 @@ class pooled_exchange final : public phone_exchange {
 
   task<result<void>> connect_anew(time_point deadline);
   task<result<void>> connect_to(const tcp::endpoint& where);
+  task<std::vector<asio::ip::address>> look_up();
   task<result<void>> write(std::string_view head, std::string_view body);
   task<result<phone_response_head>> read_head();
   task<result<void>> fill();
@@ -50,7 +51,7 @@ class pooled_exchange final : public phone_exchange {
   std::shared_ptr<phone_pool> pool_;
   std::shared_ptr<const phone_target> phone_;
   watchdog::guard guard_;
-  std::optional<tcp::resolver::rebind_executor<executor>::other> resolver_;  // for a phone with a name
+  std::shared_ptr<waker> name_waiter_;  // while a phone's name is looked up
   std::unique_ptr<phone_connection> connection_;
   std::optional<parser> parser_;  // made anew for each response
   bool reused_ = false;           // the connection comes from the pool and has not been heard on

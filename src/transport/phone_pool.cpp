@@ -1,5 +1,6 @@
 #include "pocketfleet/transport/phone_pool.hpp"
 
+#include "name_lookup.hpp"
 #include "phone_exchange.hpp"
 
 namespace pocketfleet {
@@ -31,7 +32,17 @@ std::unique_ptr<phone_connection> phone_pool::take(const phone_target& phone) {
     connections.clear();  // the youngest is too old: so are all
   }
   if (connections.empty()) idle_.erase(found);
+  // What came behind the last response would be read as the next one's.
+  boost::system::error_code failed;
+  if (taken && (taken->socket.available(failed) > 0 || failed)) return nullptr;
   return taken;
+}
+
+std::shared_ptr<name_lookup> phone_pool::look_up(const std::string& host) {
+  std::erase_if(lookups_, [](const auto& each) { return each.second->done(); });
+  auto& one = lookups_[host];
+  if (!one) one = name_lookup::start(host);
+  return one;
 }
 
 void phone_pool::give_back(const phone_target& phone, std::unique_ptr<phone_connection> connection) {

@@ -1,5 +1,6 @@
 #include "session.hpp"
 
+#include <array>
 #include <boost/beast/http/error.hpp>
 
 #include "pocketfleet/wire/ask.hpp"
@@ -11,9 +12,16 @@ namespace {
 namespace http = boost::beast::http;
 using boost::system::error_code;
 
+constexpr int send_buffer = 32 << 10;  // the kernel takes twice as much for its own bookkeeping
 constexpr std::size_t buffer_cap = std::size_t{32} << 10U;
 constexpr std::size_t body_step = std::size_t{64}
                                   << 10U;  // what an unannounced body takes from the budget at a time
+
+constexpr std::size_t most_behind = std::size_t{4} << 20U;  // bytes thrown away behind a running request
+
+bool starts_with_empty_line(asio::const_buffer bytes) {
+  return std::string_view(static_cast<const char*>(bytes.data()), bytes.size()).starts_with("\r\n");
+}
 
 }  // namespace
 
@@ -30,6 +38,8 @@ session::session(tcp_socket socket, std::shared_ptr<server> of)
   error_code ignored;
   socket_.non_blocking(true, ignored);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  // Left to itself the kernel takes megabytes for a client that reads nothing, and hides how far it lags.
+  socket_.set_option(asio::socket_base::send_buffer_size(send_buffer), ignored);
   ++server_->face().counters.open;
 }
 
@@ -112,11 +122,23 @@ task<session::reading> session::read_header() {
   status_ = 0;
   has_failed_ = head_only_ = cut_ = false;
   request_id_.clear();
+  std::size_t taken = 0;
+  bool folded = false;
+  bool empty_line = false;  // one before the request line is passed over (RFC 9112, 2.2)
   while (!parser_->is_header_done()) {
+    if (taken == 0 && !empty_line && starts_with_empty_line(buffer_.cdata())) {
+      buffer_.consume(2);
+      empty_line = true;
+    }
     const auto bytes = buffer_.cdata();
-    const bool folded = has_folded_line({static_cast<const char*>(bytes.data()), bytes.size()});
+    const std::string_view unread(static_cast<const char*>(bytes.data()), bytes.size());
     const error_code ec = parse();
-    if (folded && parser_->is_header_done()) co_return co_await refuse({400, "a header line is folded"});
+    // Beast takes whole lines before the header's end has come: each part is looked at as it is taken.
+    const std::string_view part = unread.substr(0, unread.size() - buffer_.size());
+    folded = folded || has_folded_line(part);
+    taken += part.size();
+    if (folded) co_return co_await refuse({400, "a header line is folded"});
+    if (taken > limits.header_bytes) co_return co_await refuse({431, "the header is too large"});
     if (ec == http::error::header_limit) co_return co_await refuse({431, "the header is too large"});
     if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
     if (ec) co_return co_await refuse({400, "not HTTP/1.1"});
@@ -140,7 +162,7 @@ task<session::reading> session::read_header() {
 task<session::reading> session::read_body() {
   body_budget& budget = server_->face().bodies;
   const std::string_view expect = parser_->get()[http::field::expect];
-  if (!expect.empty()) {
+  if (!expect.empty() && parser_->get().version() >= 11) {
     if (!boost::beast::iequals(expect, "100-continue"))
       co_return co_await refuse({417, "unknown expectation"});
     if (!co_await write_all("HTTP/1.1 100 Continue\r\n\r\n", {}, {})) co_return reading::closed;
@@ -309,13 +331,18 @@ void session::on_readable(const error_code& ec) {
   if (!serving_ || gone_.stop_requested()) return;
   if (ec == asio::error::operation_aborted) return watch();  // a deadline of ours, not the client
   // What comes now is the next request (pipelining): kept within the buffer's cap, and not looked at before
-  // its turn.
-  const std::size_t room = buffer_.max_size() - buffer_.size();
-  if (room == 0) return;
-  const auto space = buffer_.prepare(std::min<std::size_t>(room, 4096));
+  // its turn. Over the cap it is thrown away, since the client's end stands behind it, and never served.
   error_code failed;
-  const std::size_t n = socket_.read_some(space, failed);
-  if (!failed) buffer_.commit(n);
+  if (const std::size_t room = buffer_.max_size() - buffer_.size(); room > 0) {
+    const auto space = buffer_.prepare(std::min<std::size_t>(room, 4096));
+    const std::size_t n = socket_.read_some(space, failed);
+    if (!failed) buffer_.commit(n);
+  } else {
+    std::array<char, 4096> nowhere;
+    keep_alive_ = false;
+    thrown_away_ += socket_.read_some(asio::buffer(nowhere), failed);
+    if (thrown_away_ > most_behind) return leave();
+  }
   if (failed && failed != asio::error::would_block) return leave();
   watch();
 }

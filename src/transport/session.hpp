@@ -72,7 +72,8 @@ class session final : public reply, public std::enable_shared_from_this<session>
   // the present request
   std::string request_id_;
   time_point began_{};
-  std::size_t body_bytes_ = 0;  // taken from the budget
+  std::size_t body_bytes_ = 0;   // taken from the budget
+  std::size_t thrown_away_ = 0;  // bytes behind the request that were too many
   std::stop_source gone_;
   int status_ = 0;
   errc failed_{};

@@ -10,6 +10,13 @@ namespace pocketfleet {
 
 using boost::system::error_code;
 
+namespace {
+
+/// Up to here a copy into one buffer costs less than a system call that gathers several.
+constexpr std::size_t worth_gathering = 4096;
+
+}  // namespace
+
 std::string session::head(int status, std::string_view content_type, const header_list& headers,
                           std::string_view framing) {
   std::string out;
@@ -33,8 +40,12 @@ task<> session::send(int status, std::string_view content_type, std::string body
   status_ = status;
   std::string framing;
   if (status != 204) framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
-  const std::string first = head(status, content_type, headers, framing);
-  const std::string_view second = head_only_ ? std::string_view{} : std::string_view(body);
+  std::string first = head(status, content_type, headers, framing);
+  std::string_view second = head_only_ ? std::string_view{} : std::string_view(body);
+  if (second.size() < worth_gathering) {
+    first.append(second);
+    second = {};
+  }
   if (!co_await write_all(first, second, {})) leave();
 }
 
@@ -64,7 +75,12 @@ task<bool> session::write(std::string_view bytes) {
     char size[24];
     const auto digits = std::to_chars(size, size + sizeof size, bytes.size(), 16).ptr;
     first.append(size, digits).append("\r\n");
-    sent = co_await write_all(first, bytes, "\r\n");
+    if (bytes.size() < worth_gathering) {
+      first.append(bytes).append("\r\n");
+      sent = co_await write_all(first, {}, {});
+    } else {
+      sent = co_await write_all(first, bytes, "\r\n");
+    }
   }
   if (!sent) leave();
   co_return sent;
@@ -98,7 +114,9 @@ task<bool> session::write_all(std::string_view first, std::string_view second, s
   std::size_t left = first.size() + second.size() + third.size();
   for (;;) {
     error_code ec;
-    std::size_t n = socket_.write_some(parts, ec);  // nearly always it all goes at once
+    // Nearly always it all goes at once.
+    std::size_t n =
+        left == parts[0].size() ? socket_.write_some(parts[0], ec) : socket_.write_some(parts, ec);
     if (ec == asio::error::would_block) {
       guard_.set(clock::now() + server_->face().settings.write_stall);
       const auto [failed] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, use_result);

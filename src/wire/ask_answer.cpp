@@ -42,6 +42,7 @@ void append_tail(std::string& out, const answer& a, const answer_notes& notes) {
   append_json_string(out, notes.phone);
   out += notes.cached ? R"(,"cached":true)" : R"(,"cached":false)";
   append_field(out, "attempts", notes.attempts);
+  append_field(out, "rescues", notes.rescues);
   append_field(out, "queued_ms", notes.queued.count());
   out += "}}";
 }
@@ -74,6 +75,11 @@ std::size_t render_pieces(std::string& out, const answer& a, std::size_t first) 
     out += "},\"done\":false}\n";
   }
   return a.pieces.size();
+}
+
+void render_keepalive(std::string& out, const answer& a) {
+  append_head(out, a);
+  out += "\"\"},\"done\":false}\n";
 }
 
 void render_end(std::string& out, const answer& a, const answer_notes& notes) {

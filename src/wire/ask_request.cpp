@@ -45,11 +45,11 @@ constexpr std::array<option_rule, 26> option_rules{{
     {"draft_num_predict", option_type::integer, true},
 }};
 
-constexpr std::array<std::string_view, 11> ask_keys{"prompt",     "messages", "system", "model",
+constexpr std::array<std::string_view, 12> ask_keys{"prompt",     "messages", "system", "model",
                                                     "options",    "images",   "format", "think",
-                                                    "keep_alive", "cache",    "stream"};
-constexpr std::array<std::string_view, 9> shared_keys{"requests", "prompts", "system",     "model", "options",
-                                                      "format",   "think",   "keep_alive", "cache"};
+                                                    "keep_alive", "cache",    "stream", "rescue"};
+constexpr std::array<std::string_view, 10> shared_keys{
+    "requests", "prompts", "system", "model", "options", "format", "think", "keep_alive", "cache", "rescue"};
 
 error bad(std::string text) {
   return {errc::bad_request, std::move(text)};
@@ -238,6 +238,22 @@ result<void> read_conversation(json& body, question& q) {
   return {};
 }
 
+constexpr std::size_t longest_pattern = 512;
+
+/// Engines turn a schema's patterns into grammars by recursion: thousands of brackets end the phone's process
+/// (llama.cpp #26600).
+bool has_long_pattern(const json& schema) {
+  if (schema.is_array()) return std::any_of(schema.begin(), schema.end(), has_long_pattern);
+  if (!schema.is_object()) return false;
+  for (const auto& [name, value] : schema.items()) {
+    if (name == "pattern" && value.is_string() &&
+        value.get_ref<const std::string&>().size() > longest_pattern)
+      return true;
+    if (has_long_pattern(value)) return true;
+  }
+  return false;
+}
+
 /// As Ollama has it, an empty format is none.
 bool is_empty_string(const json& value) {
   return value.is_string() && value.get_ref<const std::string&>().empty();
@@ -258,6 +274,8 @@ result<void> read_settings(json& body, ask_request& request, const ask_rules& ru
   if (const json* format = find(body, "format"); format != nullptr && !is_empty_string(*format)) {
     if (*format != "json" && !format->is_object())
       return bad("format: expected \"json\" or a JSON Schema object");
+    if (has_long_pattern(*format))
+      return bad("format: a pattern is longer than " + std::to_string(longest_pattern) + " bytes");
     q.format = *format;
   }
   if (const json* think = find(body, "think")) {
@@ -274,6 +292,10 @@ result<void> read_settings(json& body, ask_request& request, const ask_rules& ru
   if (const json* cache = find(body, "cache")) {
     if (!cache->is_boolean()) return bad("cache: expected true or false");
     request.use_cache = cache->get<bool>();
+  }
+  if (const json* rescue = find(body, "rescue")) {
+    if (!rescue->is_boolean()) return bad("rescue: expected true or false");
+    request.rescue = rescue->get<bool>();
   }
   if (const json* stream = find(body, "stream")) {
     if (!stream->is_boolean()) return bad("stream: expected true or false");

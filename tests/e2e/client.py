@@ -197,8 +197,8 @@ def post(path, body, headers=()):
 class Stream:
     """An /ask_stream under way: iterate for its lines, as objects."""
 
-    def __init__(self, port, body, path="/ask_stream", headers=(), bound=BOUND):
-        self.connection = Connection(port, bound)
+    def __init__(self, port, body, path="/ask_stream", headers=(), bound=BOUND, connection=None):
+        self.connection = connection or Connection(port, bound)
         self.connection.send(post(path, body, headers))
         self.lines = []       # all that have come
         self.whole = None     # at the end: True if the body was ended properly, False if it was cut

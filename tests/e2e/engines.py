@@ -46,9 +46,9 @@ class LlamaServer(Process):
 
     engine = "llama-server"
 
-    def __init__(self, programs, model, alias="tiny", slots=2):
+    def __init__(self, programs, model, alias="tiny", slots=2, port=None):
         for _ in range(5):
-            self.port = free_port()
+            self.port = port or free_port()
             super().__init__("llama-server", [
                 str(programs / "llama-server"), "-m", str(model), "--host", "127.0.0.1", "--port", str(self.port),
                 "-t", "1", "-np", str(slots), "-c", str(4096 * slots), "-a", alias, "--metrics", "--slots", "--props",

@@ -2,6 +2,7 @@
 
 Nothing here sleeps for a fixed time: every wait is for something, and has a bound.
 """
+import collections
 import contextlib
 import json
 import os
@@ -176,6 +177,26 @@ class Process:
         self.errors.close()
 
 
+def open_files(process):
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+
+def resident(process, which="VmRSS"):
+    """KiB; "VmHWM" for the most there has been since forget_peak()."""
+    with open(f"/proc/{process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(which + ":"))
+
+
+def forget_peak(process):
+    pathlib.Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+
+
+def cpu_seconds(process):
+    """Its own and its kernel's time so far."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class SimPhone:
     """One simulated phone, steered over its own port."""
 
@@ -228,16 +249,21 @@ class Sim(Process):
 
 
 class Gateway(Process):
-    """`pocketfleet serve`, ready when all its phones are healthy (or `healthy` of them)."""
+    """`pocketfleet serve`, ready when all its phones are healthy (or `healthy` of them).
 
-    def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None):
+    `before`: a command that ends by running the one behind it.
+    """
+
+    def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None, before=()):
         self.file = pathlib.Path(folder) / "phones.json"
         # $POCKETFLEET_E2E_SETTINGS, as '{"workers": 4}', runs the same tests with other settings.
         everywhere = json.loads(os.environ.get("POCKETFLEET_E2E_SETTINGS", "{}"))
         self.settings = {"probe_interval_s": 1, **everywhere, **(settings or {})}
+        self.sent = collections.Counter()  # requests by route, as far as they are sent by this object
+        self._counting = threading.Lock()
         self.write(phones)
-        super().__init__("gateway", [program(), "serve", "--phones", str(self.file), "--listen", "127.0.0.1:0",
-                                     *arguments], env=env)
+        super().__init__("gateway", [*before, program(), "serve", "--phones", str(self.file), "--listen",
+                                     "127.0.0.1:0", *arguments], env=env)
         with self.starting():
             self.port = int(self.log.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
             self.url = f"http://127.0.0.1:{self.port}"
@@ -255,7 +281,12 @@ class Gateway(Process):
         self.signal(signal.SIGHUP)
         self.wait_healthy(len(phones) if healthy is None else healthy)
 
+    def count(self, route):
+        with self._counting:
+            self.sent[route] += 1
+
     def health(self):
+        self.count("/health")
         return request(self.port, "GET", "/health").json()["phones"]
 
     def phone(self, name):
@@ -266,6 +297,10 @@ class Gateway(Process):
             assert self.running(), f"the gateway has ended:\n{self.log.text()}"
             return sum(p["healthy"] for p in self.health()) == count
         until(enough, f"{count} healthy phones")
+
+    def unsuspected(self):
+        """Waits until every phone that has failed is seen well again, and gets its share of requests."""
+        until(lambda: not any(p["suspect"] for p in self.health()), "no suspect phone")
 
     def idle(self):
         """Waits until no request is on any phone."""
@@ -287,6 +322,7 @@ class Gateway(Process):
 
     def metrics(self):
         """{(name, ((label, value), ...)): value} of /metrics."""
+        self.count("/metrics")
         samples = {}
         for line in request(self.port, "GET", "/metrics").text().splitlines():
             if line and not line.startswith("#"):
@@ -303,9 +339,11 @@ class Gateway(Process):
         return sum(v for (n, have), v in metrics.items() if n == name and wanted <= set(have))
 
     def ask(self, prompt=None, **more):
+        self.count("/ask")
         return ask(self.port, prompt, **more)
 
     def ask_stream(self, prompt=None, **more):
+        self.count("/ask_stream")
         return ask_stream(self.port, prompt, **more)
 
     def stop(self, bound=PATIENCE, status=0):

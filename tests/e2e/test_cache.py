@@ -146,9 +146,10 @@ def test_errors_are_not_kept(gateway, phones):
 @pytest.mark.parametrize("kind", ["reset_after", "end_without_done", "error_in_stream"])
 def test_cut_answers_are_not_kept(gateway, phones, kind):
     prompt = fresh()
-    phones[0].fault(kind, after_tokens=5, times=1)
+    phones[0].fault(kind, after_tokens=5)  # also where it is to go on
     stream = gateway.ask_stream(prompt).finish()
     assert stream.error() and not stream.whole
+    phones[0].clear()
     reply = gateway.ask(prompt)
     assert reply.content() == counted(20) and not is_hit(reply)
 
@@ -228,12 +229,13 @@ def test_when_all_leave_the_phone_is_freed(gateway, phones):
 def test_a_failing_generation_fails_for_all_who_wait(start, phones):
     gateway = start.gateway(phones)
     prompt = fresh()
-    phones[0].fault("reset_after", after_tokens=40, times=1)
+    phones[0].fault("reset_after", after_tokens=20)  # also where it is to go on
     streams = [gateway.ask_stream(prompt, tokens=100).begun(lines=2) for _ in range(3)]
     for stream in streams:
         stream.finish()
         assert stream.error() and not stream.whole
     phones[0].clear()
+    gateway.unsuspected()
     assert gateway.ask(prompt, tokens=100).content() == counted(100)
 
 

@@ -41,6 +41,7 @@ class Pair:
         for phone in self.phones:
             until(lambda: reachable(phone), "the phone to be reached again")
             phone.clear()
+        self.gateway.unsuspected()
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -133,11 +134,22 @@ def test_slow_is_no_fault(pair):
 # ---- within
 
 
+@pytest.mark.parametrize("kind", WITHIN)
+def test_within_a_stream_another_phone_goes_on(pair, kind):
+    pair.fault([pair.phones[0]], kind, after_tokens=5)
+    for _ in range(2):  # in turn, so one of them begins on the broken phone
+        stream = pair.gateway.ask_stream(tokens=30).finish()
+        assert stream.whole and stream.error() is None
+        assert stream.text() == counted(30), "nothing lost, nothing twice"
+        assert stream.last()["eval_count"] == 30 and stream.last()["done_reason"] == "length"
+    assert pair.gateway.metric("pocketfleet_rescues_total", outcome="ok") >= 1
+
+
 @pytest.mark.parametrize("kind", [*WITHIN, "end_without_done"])
 def test_within_a_stream_it_is_said_and_cut(pair, kind):
     """Two signs, so that nobody takes half an answer for a whole one: an error line, and a body without its end."""
     pair.fault(pair.phones, kind, after_tokens=5, times=1)
-    stream = pair.gateway.ask_stream(tokens=30)
+    stream = pair.gateway.ask_stream(tokens=30, rescue=False)
     stream.finish()
     *pieces, last = stream.lines
     assert set(last) == {"error"} and isinstance(last["error"], str) and last["error"]
@@ -171,9 +183,18 @@ def test_attempts_are_bounded(start):
     phones = start.sim(5)
     gateway = start.gateway(phones, {"attempts": 3})
     for phone in phones:
-        phone.fault("error_500")
+        phone.fault("html")
     assert gateway.ask().status == 502
     assert sum(p.state()["requests"] for p in phones) == 3
+
+
+def test_what_makes_two_phones_fail_is_not_given_to_a_third(start):
+    phones = start.sim(4)
+    gateway = start.gateway(phones)
+    for phone in phones:
+        phone.fault("error_500")
+    assert gateway.ask().status == 502
+    assert sum(p.state()["requests"] for p in phones) == 2
 
 
 def test_no_phone_is_asked_twice_for_one_request(start):

@@ -62,6 +62,10 @@ class gateway_faults_test : public gateway_test, public testing::WithParamInterf
   void all_is_well_again() {
     phones_->clear_fault(0);
     EXPECT_TRUE(becomes_idle());
+    EXPECT_TRUE(await([this] {
+      const auto all = gateway_->phones();
+      return std::none_of(all.begin(), all.end(), [](const auto& p) { return p.suspect; });
+    }));
   }
   void make_impatient() {
     auto& times = config_.gateway.service.times;
@@ -117,11 +121,38 @@ TEST_P(gateway_faults_test, before_the_first_content_another_phone_is_tried) {
   }
 }
 
-TEST_P(gateway_faults_test, after_the_first_content_a_stream_ends_with_an_error_and_is_cut) {
-  start_pair();
+TEST_P(gateway_faults_test, after_the_first_content_a_stream_goes_on_from_another_phone) {
+  auto twin = faulty();
+  twin.name = "twin";
+  start_phones({faulty(), twin});
+  config_.phones[0].weight = 1'000;
+  start();
   for (const auto& each : late) {
     set(0, each.kind, 3);
     const auto got = ask(fresh(), "/ask_stream");
+    ASSERT_EQ(got.status, 200) << to_string(each.kind);
+    if (each.rescued) {
+      EXPECT_TRUE(got.whole) << to_string(each.kind) << got.body;
+      EXPECT_EQ(got.text(), count(6)) << to_string(each.kind) << ": nothing twice, nothing lost";
+      const json last = got.lines().back();
+      EXPECT_EQ(last["pocketfleet"]["rescues"], 1) << to_string(each.kind);
+      EXPECT_EQ(last["eval_count"], 6) << to_string(each.kind);
+    } else {
+      EXPECT_FALSE(got.whole) << to_string(each.kind);
+      EXPECT_TRUE(got.lines().back().contains("error")) << to_string(each.kind);
+    }
+    all_is_well_again();
+  }
+  EXPECT_GT(metric("pocketfleet_rescues_total{outcome=\"ok\"}"), 0);
+}
+
+TEST_P(gateway_faults_test, where_no_other_phone_may_go_on_a_stream_ends_with_an_error_and_is_cut) {
+  start_pair();
+  for (const auto& each : late) {
+    set(0, each.kind, 3);
+    json asked = fresh();
+    asked["rescue"] = false;
+    const auto got = ask(asked, "/ask_stream");
     ASSERT_EQ(got.status, 200) << to_string(each.kind);
     EXPECT_FALSE(got.whole) << to_string(each.kind) << ": the body has no proper end";
     const auto lines = got.lines();
@@ -176,7 +207,9 @@ TEST_P(gateway_faults_test, a_silent_phone_is_given_up_in_time) {
     all_is_well_again();
   }
   set(0, fault_kind::silent_after, 3);
-  const auto got = ask(fresh(), "/ask_stream");
+  json asked = fresh();
+  asked["rescue"] = false;
+  const auto got = ask(asked, "/ask_stream");
   EXPECT_EQ(got.status, 200);
   EXPECT_FALSE(got.whole);
   EXPECT_EQ(got.text(), count(3));
@@ -243,10 +276,23 @@ TEST_F(gateway_test, a_request_that_fails_everywhere_is_tried_a_bounded_number_o
   std::vector<sim::phone_settings> five;
   for (const auto* name : {"a", "b", "c", "d", "e"}) five.push_back(phone(engine_kind::ollama, name));
   start(std::move(five));
-  for (std::size_t i = 0; i < 5; ++i) set(i, fault_kind::error_500);
+  for (std::size_t i = 0; i < 5; ++i) set(i, fault_kind::html);
   EXPECT_EQ(ask(fresh()).status, 502);
   EXPECT_EQ(requests_seen(), 3U) << "three attempts, each on another phone";
   for (std::size_t i = 0; i < 5; ++i) EXPECT_LE(phones_->state(i).requests, 1U);
+}
+
+TEST_F(gateway_test, a_request_that_makes_every_phone_fail_opens_at_most_one_breaker) {
+  config_.gateway.dispatch.breaker.failures = 5;
+  std::vector<sim::phone_settings> four;
+  for (const auto* name : {"a", "b", "c", "d"}) four.push_back(phone(engine_kind::ollama, name));
+  start(std::move(four));
+  for (std::size_t i = 0; i < 4; ++i) set(i, fault_kind::error_500);
+  for (std::size_t i = 1; i <= 4; ++i) {
+    EXPECT_EQ(ask(fresh()).status, 502);
+    EXPECT_EQ(requests_seen(), 2 * i) << "a second phone is asked, and no third";
+  }
+  for (const auto& p : gateway_->phones()) EXPECT_NE(p.breaker, breaker_state::open) << p.config.name;
 }
 
 TEST_F(gateway_test, a_phone_that_fails_again_and_again_is_left_alone) {
@@ -264,7 +310,7 @@ TEST_F(gateway_test, a_phone_that_fails_again_and_again_is_left_alone) {
 }
 
 TEST_F(gateway_test, a_phone_that_goes_and_comes_back_is_noticed) {
-  config_.gateway.service.probe.interval = milliseconds{20};
+  config_.gateway.service.probe.fall = 3;
   config_.gateway.service.probe.timeout = milliseconds{1'000};
   start({phone(engine_kind::llama_server, "one")});
   phones_->stop_phone(0);
@@ -281,23 +327,26 @@ TEST_F(gateway_test, a_retry_under_way_uses_up_the_budget) {
   config_.gateway.dispatch.retry_share = 0;
   config_.gateway.dispatch.retry_floor = 1;
   const auto ollama = engine_kind::ollama;
-  start_phones(
-      {phone(ollama, "bad1"), phone(ollama, "bad2"), slow_phone(ollama, 1'000), slow_phone(ollama, 1'000)});
-  config_.phones[3].name = "slow2";
-  config_.phones[0].weight = config_.phones[1].weight = 1'000;  // they are asked first
+  auto good = phone(ollama, "good");
+  good.slots = 2;
+  start_phones({phone(ollama, "bad"), good});
+  config_.phones[1].max_concurrency = 2;
+  config_.phones[0].weight = 1'000;  // it is asked first
   start();
   set(0, fault_kind::error_500);
-  set(1, fault_kind::error_500);
+  set(1, fault_kind::hang, 0, 1);
   http_client first(port_);
-  first.post("/ask", fresh());  // both bad ones, then a slow one: the retry goes on
-  ASSERT_TRUE(await([this] { return phones_->state(2).active + phones_->state(3).active == 1; }));
-  const auto second = ask(fresh());
-  EXPECT_EQ(second.status, 502) << "the only place for a retry is taken";
+  first.post("/ask", fresh(3));  // its retry hangs
+  ASSERT_TRUE(await([this] { return phones_->state(1).requests == 1; }));
+  ASSERT_TRUE(await([this] { return !gateway_->phones()[0].suspect; }));
+  http_client second(port_);
+  second.post("/ask", fresh(3));
+  ASSERT_TRUE(await([this] { return metric("pocketfleet_queue_length") == 1; }))
+      << "it waits for the only place for a retry, though the good phone has a permit left";
+  EXPECT_EQ(phones_->state(1).requests, 1U);
   first.leave();
-  ASSERT_TRUE(becomes_idle());
-  http_client third(port_);  // the place is free again
-  for (int i = 0; i < 2; ++i) ask(fresh(1));
-  EXPECT_TRUE(await([this] { return metric("pocketfleet_retries_total{reason=\"phone_error\"}") >= 2; }));
+  EXPECT_EQ(second.read().text(), count(3)) << "the place is free again";
+  EXPECT_TRUE(becomes_idle());
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -102,6 +104,15 @@ class http_client {
       const auto sent = ::send(socket_, all.data() + at, all.size() - at, MSG_NOSIGNAL);
       if (sent <= 0) return;
       at += static_cast<std::size_t>(sent);
+    }
+  }
+  void send_bytes(const std::string& bytes) { ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  /// The other side's kernel has all that was sent: what follows is a segment of its own, and most of the
+  /// time a read of its own.
+  void wait_until_arrived() const {
+    const auto enough = std::chrono::steady_clock::now() + patience;
+    for (int left = 1; left > 0 && std::chrono::steady_clock::now() < enough; std::this_thread::yield()) {
+      if (::ioctl(socket_, SIOCOUTQ, &left) != 0) return;
     }
   }
   void post(const std::string& target, const json& body, const std::string& headers = {}) {
@@ -234,9 +245,10 @@ class gateway_test : public testing::Test {
     times.connect = milliseconds{2'000};
     times.first_token = times.first_token_loading = times.between_tokens = milliseconds{8'000};
     times.queue = milliseconds{8'000};
-    // Phones are looked at once, so that only requests find out what is wrong with them; and their breakers
-    // stay closed.
-    config_.gateway.service.probe.interval = milliseconds{600'000};
+    // A bad look changes nothing, so that only requests find out what is wrong with a phone, and a good one
+    // soon clears it again; and breakers stay closed.
+    config_.gateway.service.probe.interval = milliseconds{20};
+    config_.gateway.service.probe.fall = 1'000'000;
     config_.gateway.dispatch.breaker.failures = 1'000;
     config_.gateway.dispatch.breaker.connect_failures = 1'000;
   }

@@ -60,6 +60,81 @@ TEST_F(gateway_test, a_streamed_answer_of_either_engine) {
   }
 }
 
+TEST_F(gateway_test, a_silent_stream_gets_signs_of_life) {
+  config_.gateway.service.times.keepalive = milliseconds{30};
+  for (const auto engine : {ollama, llama_server}) {
+    stop();
+    start({phone(engine, "one")});
+    set(0, sim::fault_kind::hang, 0, 1);
+    http_client client(port_);
+    client.post("/ask_stream", fresh(5));
+    const auto waiting = client.read_lines(3);
+    EXPECT_EQ(waiting.status, 200);
+    for (const json& line : waiting.lines()) {
+      EXPECT_EQ(line["message"], json({{"role", "assistant"}, {"content", ""}}));
+      EXPECT_EQ(line["done"], false);
+      EXPECT_TRUE(line["created_at"].is_string());
+    }
+    phones_->clear_fault(0);
+    const auto got = client.read();
+    EXPECT_TRUE(got.whole);
+    EXPECT_EQ(got.text(), count(5));
+  }
+}
+
+TEST_F(gateway_test, a_stream_that_fails_behind_signs_of_life_says_so_and_is_cut) {
+  config_.gateway.service.times.keepalive = milliseconds{30};
+  config_.gateway.service.times.queue = milliseconds{200};
+  start({phone(ollama, "one")});
+  set(0, sim::fault_kind::hang, 0, 1);
+  http_client running(port_);
+  running.post("/ask", fresh());
+  ASSERT_TRUE(await([&] { return phones_->state(0).requests == 1; }));
+  const auto got = ask(fresh(), "/ask_stream");
+  EXPECT_EQ(got.status, 200) << "what was sent cannot be taken back";
+  EXPECT_FALSE(got.whole);
+  EXPECT_TRUE(got.lines().back().contains("error")) << got.body;
+}
+
+// ---- requests in parts
+
+TEST_F(gateway_test, a_folded_line_is_refused_wherever_the_segments_end) {
+  start({phone(ollama, "one")});
+  const std::string head =
+      "POST /ask HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\r\n chunked\r\nAccept: */*\r\n\r\n";
+  for (std::size_t cut = 1; cut < head.size(); cut += 3) {
+    http_client client(port_);
+    client.send_bytes(head.substr(0, cut));
+    client.wait_until_arrived();
+    client.send_bytes(head.substr(cut));
+    EXPECT_EQ(client.read().status, 400) << cut;
+  }
+}
+
+TEST_F(gateway_test, a_last_chunk_in_parts_is_read) {
+  start({phone(ollama, "one")});
+  const std::string all =
+      "POST /ask HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n12\r\n{\"prompt\":\"hello\"}\r\n"
+      "0\r\n\r\n";
+  for (std::size_t cut = all.size() - 10; cut < all.size(); ++cut) {
+    http_client client(port_);
+    client.send_bytes(all.substr(0, cut));
+    client.wait_until_arrived();
+    client.send_bytes(all.substr(cut));
+    EXPECT_EQ(client.read().status, 200) << cut;
+  }
+  // Nothing but a last chunk, whose line end comes in two parts.
+  http_client client(port_);
+  client.send_bytes("POST /ask HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
+  client.wait_until_arrived();
+  client.send_bytes("\r");
+  client.wait_until_arrived();
+  client.send_bytes("\n");
+  EXPECT_EQ(client.read().status, 400) << "an empty body is no question";
+  EXPECT_EQ(ask(fresh()).status, 200);
+}
+
 TEST_F(gateway_test, pieces_go_out_as_they_come) {
   start({slow_phone(llama_server, 1'000)});
   http_client client(port_);
@@ -203,7 +278,7 @@ TEST_F(gateway_test, failures_and_abandoned_answers_are_not_kept) {
   const json asked = fresh();
   set(0, sim::fault_kind::error_500, 0, 1);
   EXPECT_EQ(ask(asked).status, 502);
-  set(0, sim::fault_kind::error_in_stream, 3, 1);
+  set(0, sim::fault_kind::error_in_stream, 3, 2);  // the second time where it goes on
   EXPECT_FALSE(ask(asked, "/ask_stream").whole);
   {
     http_client client(port_);
@@ -214,7 +289,7 @@ TEST_F(gateway_test, failures_and_abandoned_answers_are_not_kept) {
   const auto got = ask(asked);
   EXPECT_EQ(got.header("X-Cache"), "miss");
   EXPECT_EQ(got.text(), count(8));
-  EXPECT_EQ(requests_seen(), 4U);
+  EXPECT_EQ(requests_seen(), 5U);
 }
 
 TEST_F(gateway_test, the_same_question_at_the_same_time_is_asked_once) {

@@ -30,7 +30,7 @@ inline phone_report good(std::vector<std::string> models = {qwen}, engine_kind e
   phone_report r;
   r.state = health::up;
   r.engine = engine;
-  r.models = std::move(models);
+  r.models.emplace(models.begin(), models.end());
   return r;
 }
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <map>
+#include <set>
 
 namespace pocketfleet::testing_dispatcher {
 namespace {
@@ -360,14 +361,125 @@ TEST_F(dispatcher_test, images_go_only_to_phones_that_take_them) {
 // ---- the retry budget
 
 TEST_F(dispatcher_test, retries_are_bounded_by_what_is_in_flight_and_waiting) {
-  settings_.queue_capacity = 100;
-  begin_up({phone_named("a", 20)});
-  for (int i = 0; i < 20; ++i) take();
-  for (int i = 0; i < 20; ++i) ASSERT_EQ(asked(), "queued");
-  for (int i = 0; i < 8; ++i) EXPECT_TRUE(d_->take_retry()) << i;  // a fifth of forty
-  EXPECT_FALSE(d_->take_retry());
-  d_->give_back_retry();
-  EXPECT_TRUE(d_->take_retry());
+  settings_.retry_floor = 1;
+  begin_up({phone_named("a", 40)});
+  for (int i = 0; i < 19; ++i) take();
+  want again;
+  again.which = turn::retry;
+  for (int i = 0; i < 4; ++i) take(again);  // a fifth of what runs: of 19, 20, 21, 22
+  EXPECT_EQ(asked(again), "queued") << "though the phone is free";
+  EXPECT_EQ(asked(), "a") << "which a first try may use meanwhile";
+}
+
+TEST_F(dispatcher_test, a_retry_that_is_answered_makes_room_for_the_next) {
+  settings_.retry_floor = 1;
+  begin_up({phone_named("a", 4)});
+  want again;
+  again.which = turn::retry;
+  auto first = take(again);
+  ASSERT_EQ(asked(again), "queued");
+  EXPECT_THAT(d_->answered(first, now_), SizeIs(1));
+  EXPECT_THAT(d_->answered(first, now_), SizeIs(0)) << "it counts once";
+}
+
+TEST_F(dispatcher_test, later_tries_go_before_those_who_wait_for_their_first) {
+  settings_.queue_capacity = 1;
+  begin_up({phone_named("a")});
+  const auto held = take();
+  ASSERT_EQ(asked(), "queued");
+  want rescue;
+  rescue.which = turn::rescue;
+  ASSERT_EQ(asked(rescue), "queued") << "it was let in before: the queue's bound is for new ones";
+  const auto rescued = last_ticket_;
+  const auto out = settle(held);
+  ASSERT_THAT(out, SizeIs(1));
+  EXPECT_EQ(out[0].waiter, rescued);
+}
+
+TEST_F(dispatcher_test, a_rescue_waits_for_a_phone_that_is_gone) {
+  begin_up({phone_named("a"), phone_named("b")});
+  d_->report(id("a"), bad(health::down), now_);
+  d_->report(id("b"), bad(health::down), now_);
+  want w;
+  EXPECT_EQ(refused(w).code, errc::no_phone);
+  w.which = turn::rescue;
+  w.avoid = {id("a")};
+  EXPECT_EQ(asked(w), "queued");
+  EXPECT_THAT(up("a"), SizeIs(0)) << "that one has failed it";
+  EXPECT_THAT(up("b"), SizeIs(1));
+  w.avoid = {id("a"), id("b")};
+  EXPECT_EQ(refused(w).code, errc::no_phone) << "no other is left";
+}
+
+TEST_F(dispatcher_test, an_answer_goes_on_only_with_the_very_same_model) {
+  begin_up({phone_named("a"), phone_named("b"), phone_named("c")});
+  auto report = good();
+  report.models = {served_model{"other-name", "digest 1"}, served_model{qwen, "digest 2"}};
+  d_->report(id("b"), report, now_);
+  want w;
+  w.identity = "digest 1";
+  EXPECT_EQ(take(w).phone->name, "b") << "whatever it is called there";
+  w.identity = "digest 3";
+  EXPECT_NE(refused(w).code, errc::aborted);
+}
+
+// ---- suspects
+
+TEST_F(dispatcher_test, a_phone_that_has_just_failed_is_the_last_choice) {
+  begin_up({phone_named("a", 8), phone_named("b", 8)});
+  for (int i = 0; i < 2; ++i) {
+    const auto g = take();
+    settle(g, g.phone->name == "a" ? verdict::failure : verdict::success);
+  }
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(asked(), "b");
+  up("a");
+  const std::set<std::string> now{asked(), asked()};
+  EXPECT_THAT(now, SizeIs(2)) << "seen well, it is as good as the other";
+}
+
+TEST_F(dispatcher_test, a_first_try_takes_a_suspect_when_the_others_are_busy_and_a_later_one_waits) {
+  begin_up({phone_named("a"), phone_named("b")});
+  const auto g = take();
+  settle(g, verdict::unreachable);
+  const auto busy = take();
+  ASSERT_NE(busy.phone->name, g.phone->name);
+  want again;
+  again.which = turn::rescue;
+  EXPECT_EQ(asked(again), "queued");
+  EXPECT_EQ(asked(), g.phone->name);
+  EXPECT_THAT(settle(busy), SizeIs(1));
+}
+
+TEST_F(dispatcher_test, a_suspect_that_answers_is_none) {
+  begin_up({phone_named("a"), phone_named("b")});
+  const auto g = take();
+  settle(g, verdict::failure);
+  const auto other = take();
+  const auto again = take();
+  ASSERT_EQ(again.phone->name, g.phone->name);
+  settle(again);
+  want later;
+  later.which = turn::rescue;
+  EXPECT_EQ(asked(later), g.phone->name);
+  settle(other);
+}
+
+// ---- one trial
+
+TEST_F(dispatcher_test, what_began_before_the_breaker_opened_is_no_trial) {
+  settings_.breaker.failures = 2;
+  begin_up({phone_named("a", 4)});
+  const auto old = take();
+  const auto second = take();
+  const auto third = take();
+  settle(second, verdict::failure);
+  settle(third, verdict::failure);
+  ASSERT_EQ(status("a").breaker, breaker_state::open);
+  now_ += settings_.breaker.open_time;
+  ASSERT_EQ(status("a").breaker, breaker_state::half_open);
+  EXPECT_EQ(asked(), "queued") << "one at a time, whenever it began";
+  EXPECT_THAT(settle(old, verdict::failure), SizeIs(1));
+  EXPECT_EQ(status("a").breaker, breaker_state::half_open) << "its failure belongs to the time before";
 }
 
 }  // namespace

@@ -108,5 +108,50 @@ TEST(retry_budget, none_at_all_can_be_set) {
   EXPECT_FALSE(b.take(1000));
 }
 
+// ---- after a failure
+
+next_step after(const failed_attempt& f) {
+  return after_failure(f, {3, 2});
+}
+
+TEST(after_failure, before_the_first_content_another_phone_tries) {
+  EXPECT_EQ(after({.code = errc::connect_failed, .tries = 1}), next_step::again);
+  EXPECT_EQ(after({.code = errc::connection_lost, .tries = 2}), next_step::again);
+  EXPECT_EQ(after({.code = errc::connection_lost, .tries = 3}), next_step::give_up);
+  EXPECT_EQ(after({.code = errc::rejected, .tries = 1}), next_step::give_up) << "the client's doing";
+}
+
+TEST(after_failure, what_was_shown_is_gone_on_with_or_ends) {
+  failed_attempt f{.code = errc::stalled, .pieces = 1, .shown = true, .can_resume = true, .tries = 1};
+  EXPECT_EQ(after(f), next_step::rescue);
+  f.rescues = 2;
+  EXPECT_EQ(after(f), next_step::give_up);
+  f.rescues = 0;
+  f.can_resume = false;
+  EXPECT_EQ(after(f), next_step::give_up) << "never again from the beginning";
+}
+
+TEST(after_failure, what_nobody_has_seen_goes_the_cheaper_way) {
+  failed_attempt f{.code = errc::stalled, .pieces = 15, .can_resume = true, .tries = 1};
+  EXPECT_EQ(after(f), next_step::again);
+  f.pieces = 16;
+  EXPECT_EQ(after(f), next_step::rescue);
+  f.resumed = true;
+  EXPECT_EQ(after(f), next_step::again) << "where going on has failed, any phone may begin anew";
+  f.resumed = false;
+  f.can_resume = false;
+  EXPECT_EQ(after(f), next_step::again);
+}
+
+TEST(after_failure, a_request_that_makes_two_phones_fail_is_not_given_to_a_third) {
+  EXPECT_EQ(after({.code = errc::phone_error, .tries = 1, .phone_errors = 1}), next_step::again);
+  EXPECT_EQ(after({.code = errc::phone_error, .tries = 2, .phone_errors = 2}), next_step::give_up);
+}
+
+TEST(after_failure, a_clean_end_without_the_end_marker_is_not_repeated) {
+  EXPECT_EQ(after({.code = errc::truncated, .pieces = 40, .shown = true, .can_resume = true, .tries = 1}),
+            next_step::give_up);
+}
+
 }  // namespace
 }  // namespace pocketfleet

@@ -42,7 +42,8 @@ TEST(read_ollama_models, names_in_their_order) {
       R"({"models":[{"name":"qwen2.5:1.5b","model":"qwen2.5:1.5b","modified_at":"2026-01-02T03:04:05Z","size":986061892,)"
       R"("digest":"65ec","details":{"family":"qwen2","families":["qwen2"]}},{"name":"gemma:2b"},{"name":"qwen2.5:1.5b"}]})");
   ASSERT_TRUE(names.has_value());
-  EXPECT_THAT(*names, ElementsAre("qwen2.5:1.5b", "gemma:2b")) << "each once";
+  EXPECT_THAT(*names, ElementsAre(served_model("qwen2.5:1.5b", "65ec"), served_model("gemma:2b")))
+      << "each once";
 }
 
 TEST(read_ollama_models, none_is_a_good_answer) {
@@ -54,7 +55,7 @@ TEST(read_ollama_models, passes_over_what_is_no_name) {
   const auto names = read_ollama_models(R"({"models":[7,null,{},{"name":7},{"name":""},{"name":")" +
                                         std::string(513, 'n') + R"("},{"name":"good"}]})");
   ASSERT_TRUE(names.has_value());
-  EXPECT_THAT(*names, ElementsAre("good"));
+  EXPECT_THAT(*names, ElementsAre(served_model("good")));
 }
 
 TEST(read_ollama_models, keeps_a_bounded_number) {
@@ -74,18 +75,33 @@ TEST(read_llama_models, ids_and_aliases) {
       R"({"models":[{"name":"phone","model":"phone"}],"object":"list","data":[{"id":"phone","aliases":["phone","qwen"],"tags":[],)"
       R"("object":"model","created":1795179600,"owned_by":"llamacpp","meta":{"n_vocab":2345}}]})");
   ASSERT_TRUE(names.has_value());
-  EXPECT_THAT(*names, ElementsAre("phone", "qwen"));
+  EXPECT_THAT(*names, ElementsAre(served_model("phone"), served_model("qwen")));
 }
 
 TEST(read_llama_models, the_files_path_is_a_name) {
   EXPECT_THAT(*read_llama_models(R"({"object":"list","data":[{"id":"/data/q4.gguf","meta":null}]})"),
-              ElementsAre("/data/q4.gguf"));
+              ElementsAre(served_model("/data/q4.gguf")));
 }
 
 TEST(read_llama_models, passes_over_what_is_no_name) {
   EXPECT_THAT(*read_llama_models(
                   R"({"data":[7,{"id":null},{"id":"a","aliases":7},{"id":"b","aliases":[1,null,"c",""]}]})"),
-              ElementsAre("a", "b", "c"));
+              ElementsAre(served_model("a"), served_model("b"), served_model("c")));
+}
+
+TEST(read_llama_models, what_a_model_is_shows_in_what_is_said_of_it) {
+  const auto identity = [](const std::string& meta, std::string_view file) {
+    auto models = *read_llama_models(R"({"data":[{"id":"phone","meta":)" + meta + "}]}");
+    name_file(models, file);
+    return models.at(0).identity;
+  };
+  const std::string meta = R"({"n_vocab":151936,"n_params":1543714304,"size":986061892,"ftype":"Q4_K_M"})";
+  EXPECT_EQ(identity(meta, "q.gguf"), "gguf 986061892 1543714304 151936 Q4_K_M q.gguf");
+  EXPECT_NE(identity(meta, "q.gguf"), identity(meta, "coder.gguf")) << "of one make, and another model";
+  EXPECT_EQ(identity(meta, ""), "") << "without the file's name nothing is sure";
+  EXPECT_EQ(identity(R"({"n_vocab":151936,"size":986061892})", "q.gguf"), "");
+  EXPECT_EQ(identity("null", "q.gguf"), "");
+  EXPECT_EQ(identity(R"({"n_vocab":"x","n_params":-1,"size":1})", "q.gguf"), "");
 }
 
 TEST(read_llama_models, refuses_what_is_not_llama_servers) {

@@ -25,8 +25,12 @@ answer some_answer() {
   return a;
 }
 
-constexpr answer_notes notes{
-    .phone = "kitchen", .cached = false, .attempts = 2, .queued = milliseconds{15}, .total = nanoseconds{99}};
+constexpr answer_notes notes{.phone = "kitchen",
+                             .cached = false,
+                             .attempts = 2,
+                             .rescues = 1,
+                             .queued = milliseconds{15},
+                             .total = nanoseconds{99}};
 
 std::vector<std::string> keys(const json& object) {
   std::vector<std::string> out;
@@ -79,8 +83,9 @@ TEST(render_answer, has_the_fields_of_ollamas_chat_and_ours) {
   EXPECT_EQ(out["prompt_eval_duration"], 6);
   EXPECT_EQ(out["eval_duration"], 7'000'000'000);
   EXPECT_EQ(out["total_duration"], 99);
-  EXPECT_EQ(out["pocketfleet"],
-            json({{"phone", "kitchen"}, {"cached", false}, {"attempts", 2}, {"queued_ms", 15}}));
+  EXPECT_EQ(
+      out["pocketfleet"],
+      json({{"phone", "kitchen"}, {"cached", false}, {"attempts", 2}, {"rescues", 1}, {"queued_ms", 15}}));
 }
 
 TEST(render_answer, leaves_out_what_there_is_not) {

@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "pocketfleet/app/settings.hpp"
+#include "pocketfleet/core/time.hpp"
 
 namespace pocketfleet {
 
@@ -19,6 +20,13 @@ using log_field = std::pair<std::string_view, log_value>;
 
 /// Once, before any line. `level` as in phones.json; an unknown one is "info".
 void set_up_log(std::string_view level, log_format format);
+
+/// Writes what there is and ends the log. False: standard error did not take it in time, and a thread still
+/// waits for it: the process can only be left by std::_Exit.
+bool end_log(milliseconds bound);
+
+/// Lines that were given up because standard error took none: the oldest go first.
+std::size_t dropped_log_lines();
 
 bool logs(log_level level);
 

@@ -27,6 +27,7 @@ struct metrics_look {
   cache_status cache{};
   const listener_counters* listener = nullptr;
   std::size_t body_bytes = 0;
+  std::size_t dropped_log_lines = 0;
 };
 
 /// Labels come from the configuration (phones' names), from routes and from fixed lists, never from a
@@ -39,6 +40,7 @@ class metrics {
   void on_attempt(const attempt_record& r);
   void on_queue_wait(duration waited);
   void on_retry(std::string_view reason);
+  void on_rescue(std::string_view outcome);
   void on_probe(std::string_view phone, bool good);
   void on_reload(bool good);
 
@@ -72,7 +74,7 @@ class metrics {
                        const Args&... args);
 
   prometheus::Registry registry_;
-  counters requests_, attempts_, prompt_tokens_, answer_tokens_, retries_, probes_;
+  counters requests_, attempts_, prompt_tokens_, answer_tokens_, retries_, rescues_, probes_;
   histograms request_seconds_, first_token_seconds_, attempt_seconds_, attempt_first_token_seconds_,
       queue_seconds_;
   by_labels<prometheus::Gauge> tokens_per_second_;

@@ -42,11 +42,12 @@ class breaker {
   /// True if a request may start now. In half-open: only if no other is under way.
   bool allows(time_point now);
 
-  /// A request has started. Call only after allows().
-  void begin(time_point now);
+  /// A request has started. Call only after allows(). True: it is the trial of a half-open breaker.
+  bool begin(time_point now);
 
-  /// A request that began has ended. `random` draws the jitter of an opening.
-  void end(verdict v, time_point now, std::minstd_rand& random);
+  /// A request that began has ended; `trial` is what begin() said of it. In half-open only the trial counts,
+  /// not what began before the breaker opened. `random` draws the jitter of an opening.
+  void end(verdict v, time_point now, std::minstd_rand& random, bool trial = true);
 
   /// The prober could reach the phone again. What was opened by failed connects is given its trial now.
   void reachable(time_point now);

@@ -13,6 +13,7 @@
 
 #include "pocketfleet/core/breaker.hpp"
 #include "pocketfleet/core/error.hpp"
+#include "pocketfleet/core/pace.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/core/policy.hpp"
 #include "pocketfleet/core/retry.hpp"
@@ -28,6 +29,14 @@ struct dispatch_settings {
   seconds probe_interval{5};  ///< how soon a phone that is down may be seen again: the least Retry-After
 };
 
+/// Which try of a request it is. Later tries have waited their turn before: they go to the front of the
+/// queue.
+enum class turn : std::uint8_t {
+  first,
+  retry,   ///< held back while the retry budget is used up
+  rescue,  ///< its client has half an answer: waits for a phone even while none is usable
+};
+
 /// What a request needs of a phone.
 struct want {
   std::string model;                 ///< normalized; empty: any phone's default
@@ -35,6 +44,8 @@ struct want {
   bool vision = false;               ///< images are sent along
   std::vector<phone_id> avoid{};     ///< phones that have failed this request
   std::optional<phone_id> only{};    ///< this phone and no other
+  std::string identity{};            ///< this very model, whatever a phone calls it (served_model::identity)
+  turn which = turn::first;
 };
 
 /// A request's name in the dispatcher's queue.
@@ -44,6 +55,9 @@ using ticket = std::uint64_t;
 struct grant {
   std::shared_ptr<const phone_target> phone;
   time_point since{};
+  pace known{};        ///< the phone's, as of now
+  bool retry = false;  ///< counts against the retry budget
+  bool trial = false;  ///< the one that a half-open breaker lets through
 };
 
 struct queued {};  ///< a place in the queue; a granted effect or cancel() ends it
@@ -65,6 +79,7 @@ struct phone_status {
   std::string reason;  ///< why it gets no requests now; empty if it does
   bool healthy = false;
   bool draining = false;
+  bool suspect = false;  ///< has just failed: asked only if there is no other, until it is seen well again
   std::uint32_t in_flight = 0;
   std::uint32_t permits = 0;  ///< as limited now by slots and slow start
   breaker_state breaker = breaker_state::closed;
@@ -77,7 +92,9 @@ struct phone_status {
 ///
 /// Late binding: a request is bound to a phone when one is free for it, never queued behind a particular one.
 /// Whatever frees a phone (settle, report, configure, tick) hands it at once to the first waiter that can use
-/// it, so that a free phone and a waiter that could use it never stand side by side.
+/// it, so that a free phone and a waiter that could use it never stand side by side. But for later tries:
+/// they wait for the retry budget, and rather than try a phone that has just failed they wait for one that
+/// has not.
 class dispatcher {
  public:
   dispatcher(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed);
@@ -93,18 +110,17 @@ class dispatcher {
   /// A waiter leaves the queue. False: it is not there (it was granted before).
   bool cancel(ticket who);
 
-  /// A grant ends.
-  std::vector<granted> settle(const grant& what, verdict how, time_point now);
+  /// The phone answers: a retry no longer counts against the budget.
+  std::vector<granted> answered(grant& what, time_point now);
+
+  /// A grant ends. `m`: what the engine has measured, if it has.
+  std::vector<granted> settle(const grant& what, verdict how, time_point now, const measured& m = {});
 
   /// A probe's finding. Removed phones are ignored.
   std::vector<granted> report(phone_id phone, const phone_report& found, time_point now);
 
   /// Time has passed: an open breaker may have become half-open.
   std::vector<granted> tick(time_point now);
-
-  /// A place in the retry budget; give_back_retry() when that attempt has ended.
-  bool take_retry() { return retries_.take(in_flight_ + queue_.size()); }
-  void give_back_retry() { retries_.give_back(); }
 
   std::vector<phone_status> status(time_point now);
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
@@ -127,14 +143,16 @@ class dispatcher {
     health state = health::unknown;
     std::string reason;
     engine_kind engine = engine_kind::unknown;
-    std::vector<std::string> models;      // as the phone spells them
+    std::vector<served_model> models;
     std::vector<std::string> normalized;  // the same, to compare; with the configured one
     std::vector<std::string> loaded;
     std::optional<std::uint32_t> slots;
     bool vision = true;  // until the phone says otherwise
     bool removed = false;
+    bool suspect = false;  // has failed, and has neither answered nor been seen well since
     std::uint32_t in_flight = 0;
     std::int64_t credit = 0;  // the policy's
+    pace known;
   };
   struct waiter {
     ticket who;
@@ -148,6 +166,7 @@ class dispatcher {
   bool find_candidates(const want& wanted, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
   std::vector<granted> serve_queue(time_point now);
+  bool retry_room() const { return retries_.room(in_flight_ + queue_.size()); }
   std::optional<error> why_never(const want& wanted, time_point now);
   std::string models_there() const;
   void rebuild(phone& p, phone_id id);

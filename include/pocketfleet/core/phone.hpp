@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace pocketfleet {
@@ -41,6 +42,18 @@ struct phone_config {
 /// Index of a phone in the dispatcher; never reused for another phone while the process lives.
 enum class phone_id : std::uint32_t {};
 
+/// A model as a phone has it.
+struct served_model {
+  served_model(std::string as_spelled, std::string what = {})
+      : name(std::move(as_spelled)), identity(std::move(what)) {}
+  served_model(const char* as_spelled) : name(as_spelled) {}
+
+  std::string name;      ///< as the phone spells it
+  std::string identity;  ///< equal on two phones only if the model is the very same; empty: not known
+
+  bool operator==(const served_model&) const = default;
+};
+
 /// What an attempt needs to talk to a phone. Immutable and shared: a change makes a new one.
 struct phone_target {
   phone_id id{};
@@ -52,7 +65,14 @@ struct phone_target {
   engine_kind engine = engine_kind::unknown;
   bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first
   std::vector<std::string> loaded{};  ///< normalized names, as of the last look
+  std::vector<served_model> models{};
 };
+
+/// What the phone's model of that name (empty: its default) is; empty if that is not known.
+std::string_view identity_of(const phone_target& phone, std::string_view normalized_name);
+
+/// The name under which the phone has that very model; nothing if it has not.
+const std::string* name_of(const phone_target& phone, std::string_view identity);
 
 enum class health : std::uint8_t {
   unknown,  ///< not probed yet
@@ -67,10 +87,10 @@ struct phone_report {
   health state = health::down;
   std::string reason{};  ///< why it is not up; short, for people
   engine_kind engine = engine_kind::unknown;
-  std::optional<std::vector<std::string>> models{};  ///< what it can serve
-  std::optional<std::vector<std::string>> loaded{};  ///< what is in its memory now
-  std::optional<std::uint32_t> slots{};              ///< requests it can run at once
-  std::optional<bool> vision{};                      ///< takes images
+  std::optional<std::vector<served_model>> models{};  ///< what it can serve
+  std::optional<std::vector<std::string>> loaded{};   ///< what is in its memory now
+  std::optional<std::uint32_t> slots{};               ///< requests it can run at once
+  std::optional<bool> vision{};                       ///< takes images
 };
 
 }  // namespace pocketfleet

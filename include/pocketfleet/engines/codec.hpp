@@ -58,6 +58,33 @@ class answer_decoder {
   usage counts{};
 };
 
+/// Going on with a begun answer on a phone: first some questions to it, then a request whose answer is the
+/// rest. Created for each attempt, used by it alone.
+class resumption {
+ public:
+  resumption() = default;
+  resumption(const resumption&) = delete;
+  resumption& operator=(const resumption&) = delete;
+  virtual ~resumption() = default;
+
+  /// The next question; nothing when there is none left and request() may be called.
+  virtual std::optional<phone_request> next() = 0;
+
+  /// The whole answer to it, of status 200. An error (errc::unsupported): this phone cannot go on with it.
+  virtual result<void> heard(std::string_view body) = 0;
+
+  /// Nothing if the answer has already all the tokens that were asked for.
+  virtual std::optional<phone_request> request() = 0;
+
+  virtual std::unique_ptr<answer_decoder> decoder() const = 0;
+
+  /// How many tokens the beginning has: what the phone counts as prompt and did not generate.
+  virtual std::uint64_t tokens_before() const = 0;
+
+  /// Those of the prompt and the beginning, as far as they are known without asking for more.
+  virtual std::uint64_t prompt_tokens() const { return tokens_before(); }
+};
+
 /// Stateless; the two there are live as long as the process.
 class engine {
  public:
@@ -74,6 +101,15 @@ class engine {
   virtual phone_request encode(const question& q, std::string_view model) const = 0;
 
   virtual std::unique_ptr<answer_decoder> decoder() const = 0;
+
+  /// True if an answer to this may be gone on with at all: not what has to fit a grammar from its first
+  /// token.
+  virtual bool can_resume(const question& q) const { return q.format.is_null() && !q.has_images; }
+
+  /// To go on with it, without a token lost, repeated or changed. Call only after can_resume(), and with some
+  /// content. Question and beginning outlive it.
+  virtual std::unique_ptr<resumption> resume(const question& q, std::string_view model,
+                                             const begun_answer& begun) const = 0;
 
   /// The request that makes a phone read its model into memory; `keep_alive` may be null.
   virtual phone_request warm_up(std::string_view model, const json& keep_alive) const = 0;

@@ -14,17 +14,24 @@ namespace pocketfleet {
 /// From GET /: llama-server names itself in the Server field of every response, Ollama says so in the text.
 engine_kind identify(std::string_view server_field, std::string_view body);
 
-/// Ollama: names in GET /api/tags or GET /api/ps.
-result<std::vector<std::string>> read_ollama_models(std::string_view body);
+/// Ollama: GET /api/tags or GET /api/ps; the identity is the digest.
+result<std::vector<served_model>> read_ollama_models(std::string_view body);
 
-/// llama-server: ids and aliases in GET /v1/models.
-result<std::vector<std::string>> read_llama_models(std::string_view body);
+/// llama-server: ids and aliases in GET /v1/models. Its API shows no digest of the file; what stands for one
+/// is all that it says of it: size in bytes, numbers of parameters and of tokens in the vocabulary,
+/// quantization, and with name_file() the file's name.
+result<std::vector<served_model>> read_llama_models(std::string_view body);
 
 /// llama-server: GET /props.
 struct llama_props {
   std::optional<std::uint32_t> slots{};
   std::optional<bool> vision{};
+  std::string file{};  ///< the model's, without its folder
 };
+
+/// Two models of one make have the same size: their files' names tell them apart.
+void name_file(std::vector<served_model>& models, std::string_view file);
+
 result<llama_props> read_llama_props(std::string_view body);
 
 }  // namespace pocketfleet

@@ -29,6 +29,7 @@ class ask_api {
   task<result<std::string>> whole_answer(http_call& call, ask_request& request, request_record& r,
                                          asked& found);
   task<> stream_answer(http_call& call, asked& found);
+  static task<bool> keep_alive(http_call& call, listener& there, header_list headers);
   task<> replay(http_call& call, const asked& found);
   task<> batch_plain(http_call& call, std::vector<result<ask_request>>& items);
   task<> batch_lines(http_call& call, std::vector<result<ask_request>>& items);

@@ -27,29 +27,14 @@ class permit {
   permit& operator=(const permit&) = delete;
   ~permit() { settle(verdict::neutral); }
 
-  void settle(verdict how);
+  void settle(verdict how, const measured& m = {});
+  void answered();  ///< the phone answers: a retry no longer counts against the budget
   const std::shared_ptr<const phone_target>& phone() const { return grant_.phone; }
+  const pace& known() const { return grant_.known; }
 
  private:
   desk* desk_ = nullptr;
   grant grant_;
-};
-
-/// A retry under way, as the budget counts them.
-class retry_place {
- public:
-  explicit retry_place(desk& of) : desk_(&of) {}
-  retry_place(retry_place&& other) noexcept : desk_(std::exchange(other.desk_, nullptr)) {}
-  retry_place& operator=(retry_place&& other) noexcept {
-    std::swap(desk_, other.desk_);
-    return *this;
-  }
-  retry_place(const retry_place&) = delete;
-  retry_place& operator=(const retry_place&) = delete;
-  ~retry_place();
-
- private:
-  desk* desk_;
 };
 
 /// Owned by the application, used from every worker. The lock is never held across a wait, I/O or a log call.
@@ -65,9 +50,6 @@ class desk {
   void report(phone_id phone, const phone_report& found);
   void tick();
 
-  /// A place in the retry budget, given back when it is destroyed; empty if the budget is used up.
-  std::optional<retry_place> take_retry();
-
   std::vector<phone_status> status();
   std::vector<std::shared_ptr<const phone_target>> targets();
   engine_mask engines();
@@ -75,7 +57,6 @@ class desk {
 
  private:
   friend class permit;
-  friend class retry_place;
   /// A waiter's place in the queue; lives in its acquire(). Destroyed early, it leaves the queue.
   struct place {
     place(desk& d, executor where) : at(d), who(std::make_shared<waker>(where)) {}
@@ -89,7 +70,8 @@ class desk {
     std::optional<grant> got{};  // guarded by at.mutex_
   };
 
-  void settle(const grant& what, verdict how);
+  void settle(const grant& what, verdict how, const measured& m = {});
+  void answered(grant& what);
   template <class Event>
   void run(Event event);
 

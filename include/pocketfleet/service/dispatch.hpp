@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <stop_token>
 
 #include "pocketfleet/service/answers.hpp"
@@ -9,14 +10,24 @@
 #include "pocketfleet/service/generation.hpp"
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/service/settings.hpp"
+#include "pocketfleet/wire/answer.hpp"
 #include "pocketfleet/wire/question.hpp"
 
 namespace pocketfleet {
+
+struct attempt_result;
 
 /// Where a request runs.
 struct worker_context {
   executor where;
   phone_client* phones = nullptr;
+};
+
+/// How a question is to be answered.
+struct ask_manner {
+  bool use_cache = true;
+  bool each_piece = false;  ///< the caller will stream
+  bool rescue = true;       ///< another phone may go on with what one has begun
 };
 
 /// What became of a question. Exactly one of the two.
@@ -33,8 +44,8 @@ class dispatch {
   dispatch(desk& fleet, observer& books, const service_settings& settings)
       : desk_(fleet), observer_(books), settings_(settings), answers_(settings.cache) {}
 
-  /// Begins to answer, or finds the answer. `each_piece`: the caller will stream. Errors: errc::unsupported.
-  result<asked> ask(const worker_context& worker, question q, bool use_cache, bool each_piece);
+  /// Begins to answer, or finds the answer. Errors: errc::unsupported.
+  result<asked> ask(const worker_context& worker, question q, const ask_manner& how);
 
   /// Running answers end with errc::shutting_down.
   void shut_down() { shutdown_.request_stop(); }
@@ -45,24 +56,30 @@ class dispatch {
   struct job {
     question what;
     want wanted;
+    bool rescue = true;
     bool keep = false;  // the answer goes into the cache
     cache_key key{};
     time_point began{};
     time_point deadline{};
   };
-  struct attempt_result {
-    result<void> how;
-    std::string done_reason{};
-    usage counts{};
-    duration first_token{0};
+  /// A request's way over the phones.
+  struct story {
+    unsigned number = 0;        // attempts in all
+    unsigned tries = 0;         // in a row that brought nothing new
+    unsigned phone_errors = 0;  // of all attempts
+    unsigned rescues = 0;
+    milliseconds queued{0};
+    duration spoke{0};                    // how long the phones before took for the tokens in `begun`
+    std::optional<begun_answer> begun{};  // set: the next attempt goes on from here
+    error last{};
   };
 
   task<> produce(std::shared_ptr<generation> g, phone_client& phones, std::shared_ptr<const job> j);
   task<result<void>> attempts(generation& g, phone_client& phones, const job& j);
-  task<attempt_result> attempt(generation& g, phone_exchange& exchange, const phone_target& phone,
-                               const job& j);
-  void finish(generation& g, const attempt_result& a, const job& j);
-  milliseconds first_token_limit(const phone_target& phone, const question& q) const;
+  static void begin_anew(want& wanted, story& so_far, const job& j);
+  void note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,
+            bool progressed);
+  void finish(generation& g, const attempt_result& a, const story& so_far, const job& j);
   bool caches(const question& q, bool use_cache) const;
 
   desk& desk_;

@@ -23,6 +23,7 @@ struct generation_state {
   phase at = phase::queued;
   std::string phone{};  ///< of the attempt under way, or of the last
   unsigned attempts = 0;
+  unsigned rescues = 0;  ///< times that another phone has gone on with it
   milliseconds queued{0};
 };
 
@@ -45,6 +46,7 @@ class generation : public std::enable_shared_from_this<generation> {
   void update(phase at, std::string_view phone, unsigned attempts);
   void advance(phase at);
   void waited(milliseconds queued);
+  void rescued(unsigned times);
   bool restart();  ///< drops what there is, to begin anew; false: some of it may be with a client
   void complete(std::string_view done_reason, const usage& counts);
   void fail(error why);
@@ -56,6 +58,10 @@ class generation : public std::enable_shared_from_this<generation> {
   void stop();
 
   // ---- for anybody
+
+  std::size_t pieces() const;
+  bool shown() const;          ///< a client may have seen some of it
+  begun_answer begun() const;  ///< no text if it is still reasoning
 
   generation_state state() const;
 
@@ -72,6 +78,8 @@ class generation : public std::enable_shared_from_this<generation> {
  private:
   friend class listener;
   void leave(listener& who);
+  bool shown_here() const;                   // under the lock
+  std::size_t lag(const listener& l) const;  // under the lock: bytes that the client has not got yet
 
   executor executor_;
   std::size_t most_bytes_;
@@ -97,10 +105,11 @@ class listener {
   ~listener() { to_->leave(*this); }
 
   /// Until there is news (each piece if so asked, else only the end) or `stop` is asked for on this thread.
-  task<> changed(const std::stop_token& stop);
+  /// False: neither by `until`.
+  task<bool> changed(const std::stop_token& stop, time_point until = time_point::max());
 
-  /// This many bytes of the text are with the client.
-  void taken(std::size_t bytes);
+  /// This many bytes of the text, in so many pieces, are with the client.
+  void taken(std::size_t bytes, std::size_t pieces);
 
   generation& of() const { return *to_; }
 
@@ -109,7 +118,8 @@ class listener {
   std::shared_ptr<generation> to_;
   std::shared_ptr<waker> waker_;
   bool each_piece_;
-  std::size_t taken_ = 0;  // guarded by the generation's mutex
+  std::size_t taken_ = 0;         // guarded by the generation's mutex
+  std::size_t taken_pieces_ = 0;  // the same
 };
 
 }  // namespace pocketfleet

@@ -115,6 +115,7 @@ struct request_record {
   bool cached = false;
   bool joined = false;  ///< answered by a generation that another request had begun
   unsigned attempts = 0;
+  unsigned rescues = 0;
   milliseconds queued{0};
   milliseconds first_token{0};  ///< from the beginning of the request; 0: none came
   milliseconds total{0};
@@ -172,6 +173,7 @@ class observer {
   virtual void on_attempt(const attempt_record& r) = 0;
   virtual void on_queue_wait(duration waited) = 0;
   virtual void on_retry(std::string_view reason) = 0;
+  virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone
   virtual void on_probe(std::string_view phone, bool good) = 0;
   virtual void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) = 0;
 };

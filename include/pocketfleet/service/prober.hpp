@@ -14,6 +14,8 @@
 
 namespace pocketfleet {
 
+struct page;
+
 /// Asks only what costs a phone next to nothing and never makes it load a model. Runs on one worker and is
 /// used on its thread; shared by its coroutines.
 class prober : public std::enable_shared_from_this<prober> {
@@ -31,15 +33,9 @@ class prober : public std::enable_shared_from_this<prober> {
   struct memory {
     health state = health::unknown;
     std::string reason{};
-    unsigned good = 0;                          // in a row
-    unsigned bad = 0;                           // in a row
-    unsigned looks_to_inventory = 0;            // 0: this look asks for models and slots
-  };
-  /// One page of a phone.
-  struct page {
-    int status = 0;
-    std::string server{};
-    std::string body{};
+    unsigned good = 0;                // in a row
+    unsigned bad = 0;                 // in a row
+    unsigned looks_to_inventory = 0;  // 0: this look asks for models and slots
   };
 
   task<> watch(phone_id id);
@@ -51,6 +47,7 @@ class prober : public std::enable_shared_from_this<prober> {
   void conclude(const phone_target& phone, memory& m, phone_report found);
   std::shared_ptr<const phone_target> target(phone_id id);
   bool busy(phone_id id);
+  bool says_nothing(errc code, phone_id id);
 
   executor executor_;
   std::shared_ptr<phone_client> phones_;

@@ -24,6 +24,8 @@ struct time_limits {
   milliseconds between_tokens{30'000};
   milliseconds request{900'000};  ///< everything, queue included
   milliseconds queue{30'000};     ///< waiting for a permit
+  milliseconds keepalive{
+      15'000};  ///< a stream silent for so long gets a sign of life (HTML's advice for SSE)
 };
 
 struct probe_settings {
@@ -38,7 +40,8 @@ struct probe_settings {
 
 struct service_settings {
   time_limits times{};
-  unsigned attempts = 3;  ///< of one request, over different phones
+  unsigned attempts = 3;  ///< in a row that bring nothing new, over different phones
+  unsigned rescues = 2;   ///< of one answer that phones break off; 0: none
   cache_mode caching = cache_mode::always;
   cache_limits cache{};
   std::size_t answer_bytes = std::size_t{8} << 20U;  ///< of one answer, kept in memory while it is being made

@@ -14,6 +14,7 @@
 namespace pocketfleet {
 
 struct phone_connection;
+class name_lookup;
 
 /// Used on its worker's thread only. Shared by the exchanges, which bring their connections back.
 class phone_pool final : public phone_client, public std::enable_shared_from_this<phone_pool> {
@@ -30,6 +31,9 @@ class phone_pool final : public phone_client, public std::enable_shared_from_thi
   void give_back(const phone_target& phone, std::unique_ptr<phone_connection> connection);
   std::unique_ptr<phone_connection> make() const;
 
+  /// The question for that name's addresses that is under way, or a new one.
+  std::shared_ptr<name_lookup> look_up(const std::string& host);
+
   const phone_link_settings& settings() const { return settings_; }
   const std::shared_ptr<watchdog>& dog() const { return dog_; }
   const executor& executor_of() const { return executor_; }
@@ -39,6 +43,7 @@ class phone_pool final : public phone_client, public std::enable_shared_from_thi
   std::shared_ptr<watchdog> dog_;
   const phone_link_settings settings_;
   std::unordered_map<std::string, std::deque<std::unique_ptr<phone_connection>>> idle_;  // by host:port
+  std::unordered_map<std::string, std::shared_ptr<name_lookup>> lookups_;                // under way, by name
 };
 
 }  // namespace pocketfleet

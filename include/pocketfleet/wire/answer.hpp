@@ -57,4 +57,11 @@ struct answer {
   }
 };
 
+/// What there is of an answer that was broken off.
+struct begun_answer {
+  std::string text;             ///< the content
+  std::uint64_t pieces = 0;     ///< in which it came; most of the time a piece is a token
+  std::uint64_t reasoning = 0;  ///< pieces of reasoning before it
+};
+
 }  // namespace pocketfleet

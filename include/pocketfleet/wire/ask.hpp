@@ -13,6 +13,7 @@ namespace pocketfleet {
 struct ask_request {
   question what;
   bool use_cache = true;  ///< "cache": false goes past it
+  bool rescue = true;     ///< "rescue": false: no other phone may go on with what one has begun
 };
 
 /// What reading a body may depend on.
@@ -21,8 +22,8 @@ struct ask_rules {
   bool pass_load_options = false;  ///< options that make Ollama reload its model are refused unless true
 };
 
-/// {prompt | messages, system?, model?, options?, images?, format?, think?, keep_alive?, cache?}. A mistake
-/// is errc::bad_request with a text that names the field.
+/// {prompt | messages, system?, model?, options?, images?, format?, think?, keep_alive?, cache?, rescue?}. A
+/// mistake is errc::bad_request with a text that names the field.
 result<ask_request> parse_ask(std::string_view body, const ask_rules& rules);
 result<ask_request> read_ask(json body, const ask_rules& rules);
 
@@ -35,6 +36,7 @@ struct answer_notes {
   std::string_view phone;
   bool cached = false;
   unsigned attempts = 1;
+  unsigned rescues = 0;  ///< times that another phone has gone on
   milliseconds queued{0};
   nanoseconds total{0};
 };
@@ -44,6 +46,9 @@ std::string render_answer(const answer& a, const answer_notes& notes);
 
 /// Appends stream lines for the pieces from `first` on; returns how many pieces there are now.
 std::size_t render_pieces(std::string& out, const answer& a, std::size_t first);
+
+/// Appends a line with an empty piece: a sign of life that every client of such streams passes over.
+void render_keepalive(std::string& out, const answer& a);
 
 /// Appends the last line of a stream.
 void render_end(std::string& out, const answer& a, const answer_notes& notes);

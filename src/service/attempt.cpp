@@ -1,0 +1,199 @@
+#include "attempt.hpp"
+
+#include <algorithm>
+
+#include "page.hpp"
+#include "pocketfleet/core/model_name.hpp"
+#include "pocketfleet/service/wall_clock.hpp"
+#include "pocketfleet/wire/stop_seam.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::size_t error_body_bytes = std::size_t{64} << 10U;
+constexpr seconds rest_of_body{1};  // how long a finished answer's last bytes may take before it is closed
+
+/// Puts what the decoder reads into the generation.
+class pen final : public answer_sink {
+ public:
+  pen(generation& g, const json& stops, std::string_view before) : generation_(g), seam_(stops, before) {}
+
+  void on_text(piece_kind kind, std::string_view text) override {
+    heard_ = true;
+    if (kind == piece_kind::content) {
+      put(kind, seam_.take(text));
+    } else {
+      put(kind, text);
+    }
+  }
+  void on_progress() override { progress_ = true; }
+
+  /// The phone has ended its answer.
+  void end() { put(piece_kind::content, seam_.rest()); }
+
+  bool heard() { return std::exchange(heard_, false); }
+  bool progress() { return std::exchange(progress_, false); }
+  bool overflow() const { return overflow_; }
+  bool stopped() const { return seam_.hit(); }
+
+ private:
+  void put(piece_kind kind, std::string_view text) {
+    if (!text.empty()) overflow_ = !generation_.append(kind, text) || overflow_;
+  }
+
+  generation& generation_;
+  stop_seam seam_;
+  bool heard_ = false;
+  bool progress_ = false;
+  bool overflow_ = false;
+};
+
+std::uint64_t bytes_of(const json& messages) {
+  std::uint64_t all = 0;
+  for (const auto& m : messages) all += m.at("content").get_ref<const std::string&>().size();
+  return all;
+}
+
+}  // namespace
+
+milliseconds attempt::patience() const {
+  if (phone().loads_on_demand) {
+    const std::string model = normalized_model(begun_ != nullptr         ? model_
+                                               : question_.model.empty() ? phone().model
+                                                                         : question_.model);
+    const auto& there = phone().loaded;
+    if (std::find(there.begin(), there.end(), model) == there.end()) return times_.first_token_loading;
+  }
+  // What a picture takes is not to be told from its bytes.
+  if (question_.has_images) return times_.first_token;
+  const std::uint64_t bytes = bytes_of(question_.messages) + (begun_ != nullptr ? begun_->text.size() : 0);
+  return held_.known().first_token(bytes, times_.first_token);
+}
+
+task<attempt_result> attempt::run() {
+  const std::stop_callback on_stop(generation_.stop_token(), [this] {
+    if (exchange_) exchange_->abort();
+  });
+  const time_point until = std::min(clock::now() + patience(), deadline_);
+  const engine& codec = engine_of(phone().engine);
+  std::unique_ptr<answer_decoder> decoder;
+  std::unique_ptr<resumption> how;
+  std::optional<phone_request> request;
+  if (begun_ == nullptr) {
+    request = codec.encode(question_, phone().model);
+    decoder = codec.decoder();
+  } else {
+    how = codec.resume(question_, model_, *begun_);
+    if (out_.how = co_await ask_how(*how, until); !out_.how) co_return std::move(out_);
+    out_.tokens_before = how->tokens_before();
+    request = how->request();
+    decoder = how->decoder();
+    if (!request) {  // the phone broke off behind the last token that was asked for
+      out_.done_reason = "length";
+      out_.counts.prompt_tokens = how->prompt_tokens();
+      co_return std::move(out_);
+    }
+  }
+  exchange_ = phones_.open(held_.phone());
+  if (out_.how = co_await send(*request, until); !out_.how) co_return std::move(out_);
+  if (begun_ == nullptr)
+    generation_.begin(question_.model.empty() ? phone().model : question_.model, rfc3339_now());
+  out_.how = co_await listen(*decoder, until);
+  out_.counts = decoder->counts;
+  if (out_.how && out_.done_reason.empty()) out_.done_reason = decoder->done_reason;
+  co_return std::move(out_);
+}
+
+/// The questions before going on.
+task<result<void>> attempt::ask_how(resumption& how, time_point until) {
+  for (auto question = how.next(); question; question = how.next()) {
+    if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
+    exchange_ = phones_.open(held_.phone());
+    const auto got = co_await read_page(*exchange_, *question, until);
+    if (!got) co_return got.error();
+    if (got->status != 200) {
+      error why = phone_failure(got->status, got->body);
+      // What the phone does not know it will not know the next time either.
+      if (why.code == errc::rejected || why.code == errc::model_missing)
+        why = error(errc::unsupported, "the phone cannot go on with an answer");
+      co_return why;
+    }
+    if (auto read = how.heard(got->body); !read) co_return read;
+  }
+  co_return result<void>{};
+}
+
+task<result<void>> attempt::send(const phone_request& request, time_point until) {
+  if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
+  if (auto there = co_await exchange_->connect(until); !there) co_return there;
+  generation_.advance(phase::waiting);
+  auto head = co_await exchange_->send(request.method, request.target, request.body, until);
+  if (!head) co_return head.error();
+  if (head->status == 200) co_return result<void>{};
+  std::string body;
+  while (body.size() < error_body_bytes) {
+    const auto more = co_await exchange_->read(until);
+    if (!more || more->empty()) break;
+    body.append(*more);
+  }
+  co_return phone_failure(head->status, body);
+}
+
+task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
+  const json* stops = nullptr;
+  if (const auto found = question_.options.find("stop"); found != question_.options.end()) stops = &*found;
+  pen writer(generation_, stops != nullptr ? *stops : json(),
+             begun_ != nullptr ? begun_->text : std::string_view{});
+  const time_point sent = clock::now();
+  const milliseconds first = std::chrono::duration_cast<milliseconds>(until - sent);
+  const milliseconds between = held_.known().between_tokens(times_.between_tokens);
+  bool any = false;
+  while (!decoder.done()) {
+    if (generation_.crowded()) {  // the clients read too slowly; that is no silence of the phone's
+      const time_point stalled = clock::now();
+      co_await generation_.wait_for_room();
+      until = std::min(until + (clock::now() - stalled), deadline_);
+    }
+    const auto bytes = co_await exchange_->read(until);
+    if (!bytes) {
+      const bool silent = bytes.error().code == errc::stalled;
+      if (silent && clock::now() >= deadline_) co_return error(errc::deadline, "the answer took too long");
+      if (silent && !any) co_return error(errc::first_token_timeout, "the phone gave no first token in time");
+      co_return bytes.error();
+    }
+    const auto read = bytes->empty() ? decoder.finish(writer) : decoder.feed(*bytes, writer);
+    if (read && decoder.done()) writer.end();
+    if (writer.heard()) {
+      const time_point now = clock::now();
+      if (!any) {
+        out_.first_token = now - sent;
+        held_.answered();
+      }
+      any = true;
+      out_.spoke = now - sent - out_.first_token;
+      if (!decoder.done()) generation_.announce();
+      until = std::min(now + between, deadline_);
+    } else if (writer.progress() && !any) {
+      until = std::min(clock::now() + first, deadline_);
+    }
+    if (!read) co_return read;
+    if (writer.overflow()) co_return error(errc::too_large, "the answer is too long");
+    if (writer.stopped()) {
+      out_.done_reason = "stop";
+      exchange_.reset();  // the phone is to stop as well
+      break;
+    }
+  }
+  co_return result<void>{};
+}
+
+task<> attempt::read_rest() {
+  if (!exchange_) co_return;
+  const time_point enough = clock::now() + rest_of_body;
+  for (;;) {
+    const auto rest = co_await exchange_->read(enough);
+    if (!rest || rest->empty()) break;
+  }
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,65 @@
+// One try on one phone: from the beginning, or going on with what another phone has begun. Private to this
+// layer.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "pocketfleet/engines/codec.hpp"
+#include "pocketfleet/service/desk.hpp"
+#include "pocketfleet/service/generation.hpp"
+#include "pocketfleet/service/ports.hpp"
+#include "pocketfleet/service/settings.hpp"
+
+namespace pocketfleet {
+
+/// What has become of it.
+struct attempt_result {
+  result<void> how;
+  std::string done_reason{};
+  usage counts{};                   ///< the phone's own, of this attempt
+  std::uint64_t tokens_before = 0;  ///< of the beginning that it went on with; in the counts they are prompt
+  duration first_token{0};          ///< from sending; 0: none came
+  duration spoke{0};                ///< from the first token to the last
+};
+
+/// Lives in the coroutine of the dispatch, on its worker; everything handed in outlives it.
+class attempt {
+ public:
+  attempt(generation& g, phone_client& phones, permit& held, const question& what, const time_limits& times,
+          time_point deadline)
+      : generation_(g), phones_(phones), held_(held), question_(what), times_(times), deadline_(deadline) {}
+
+  /// Goes on with this instead of beginning anew; `model` as the phone calls it.
+  void go_on_from(const begun_answer& begun, std::string_view model) {
+    begun_ = &begun;
+    model_ = model;
+  }
+
+  /// Ends with errc::aborted when the generation is stopped.
+  task<attempt_result> run();
+
+  /// After a whole answer: reads what is left of the body, so that the connection can be used again.
+  task<> read_rest();
+
+ private:
+  task<result<void>> ask_how(resumption& how, time_point until);
+  task<result<void>> send(const phone_request& request, time_point until);
+  task<result<void>> listen(answer_decoder& decoder, time_point until);
+  milliseconds patience() const;
+  const phone_target& phone() const { return *held_.phone(); }
+
+  generation& generation_;
+  phone_client& phones_;
+  permit& held_;
+  const question& question_;
+  const time_limits& times_;
+  const time_point deadline_;  // of the whole request
+  const begun_answer* begun_ = nullptr;
+  std::string model_;
+  std::unique_ptr<phone_exchange> exchange_;  // the one under way
+  attempt_result out_{error(errc::aborted)};
+};
+
+}  // namespace pocketfleet
