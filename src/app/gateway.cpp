@@ -26,6 +26,7 @@ gateway::gateway(const configuration& c)
       desk_(c.gateway.dispatch, make_policy(c.gateway.policy), std::random_device{}()),
       dispatch_(desk_, books_, c.gateway.service),
       api_(desk_, dispatch_, c.gateway.service),
+      heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
       signals_(workers_[0]->context),
@@ -38,7 +39,30 @@ gateway::gateway(const configuration& c)
   server& first = *workers_[0]->listener;
   prober_ = std::make_shared<prober>(workers_[0]->context.get_executor(), first.shared_phones(), desk_,
                                      books_, settings_.service.probe);
-  desk_.configure(c.phones, make_policy(c.gateway.policy));
+  registry_.configure(c.gateway.registration, c.phones);
+  if (c.gateway.registration.mode != registration_mode::off) {
+    auto known = read_registered(c.gateway.registration.registered_file);
+    if (known)
+      registry_.restore(std::move(*known));
+    else
+      log(log_level::error, "the registered phones cannot be read", {{"why", known.error().message}});
+  }
+  use_fleet();
+}
+
+/// The registry's fleet becomes the desk's.
+void gateway::use_fleet(std::unique_ptr<policy> chosen) {
+  const std::lock_guard lock(fleet_mutex_);
+  desk_.configure(registry_.fleet(), std::move(chosen));
+}
+
+void gateway::on_fleet_change(const registry::taken& what) {
+  use_fleet();
+  asio::post(workers_[0]->context, [this] { prober_->sync(); });
+  const std::string& file = settings_.registration.registered_file;
+  if (!file.empty()) kept_.keep(file, render_registered(registry_.registered()));
+  log(log_level::info, what.joined ? "a phone has joined" : "a phone has moved",
+      {{"phone", std::string_view(what.phone)}, {"address", std::string_view(what.address)}});
 }
 
 std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) {
@@ -76,6 +100,7 @@ void gateway::end_everything() {
 
 std::vector<route> gateway::routes() {
   auto all = api_.routes();
+  for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   all.push_back({"/metrics", "GET", [this](http_call& call) -> task<> {
                    std::string body = metrics_text();
                    co_await call.out->send(200, "text/plain; version=0.0.4; charset=utf-8", std::move(body));
@@ -201,7 +226,8 @@ void gateway::reread(const std::string& file) {
 }
 
 void gateway::reload(const configuration& c) {
-  desk_.configure(c.phones, make_policy(c.gateway.policy));
+  registry_.configure(c.gateway.registration, c.phones);
+  use_fleet(make_policy(c.gateway.policy));
   asio::post(workers_[0]->context, [this] { prober_->sync(); });
 }
 

@@ -3,6 +3,7 @@
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <fstream>
 #include <mutex>
@@ -56,6 +57,19 @@ double resident_bytes() {
 constexpr auto gauge = prometheus::MetricType::Gauge;
 constexpr auto counter = prometheus::MetricType::Counter;
 
+/// A phone that has moved is there twice while its last requests at the old address end.
+std::vector<phone_status> once_each(const std::vector<phone_status>& phones) {
+  std::vector<phone_status> out;
+  for (const auto& p : phones) {
+    const bool again =
+        p.draining && std::any_of(phones.begin(), phones.end(), [&](const auto& other) {
+          return &other != &p && other.config.name == p.config.name && (!other.draining || &other < &p);
+        });
+    if (!again) out.push_back(p);
+  }
+  return out;
+}
+
 void add_phones(table& t, const std::vector<phone_status>& phones) {
   const auto each = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
@@ -69,6 +83,34 @@ void add_phones(table& t, const std::vector<phone_status>& phones) {
        [](const phone_status& p) { return static_cast<double>(p.permits); });
   each("pocketfleet_phone_weight", "The phone's weight in the file.",
        [](const phone_status& p) { return static_cast<double>(p.config.weight); });
+  each("pocketfleet_phone_resting",
+       "1 if the phone rests, 0.5 if it is spared: too hot, too slow, battery low.",
+       [](const phone_status& p) {
+         return p.rests == rest_kind::hard ? 1.0 : p.rests == rest_kind::spare ? 0.5 : 0.0;
+       });
+  const auto known = [&](const char* name, const char* help, auto value) {
+    t.begin(name, help, gauge);
+    for (const auto& p : phones) {
+      if (const std::optional<double> v = p.reads ? value(*p.reads) : std::nullopt)
+        t.add(*v, {{"phone", p.config.name}});
+    }
+  };
+  known("pocketfleet_phone_temperature_celsius", "The battery's temperature, as the phone last said.",
+        [](const telemetry& r) { return r.temperature_c; });
+  known("pocketfleet_phone_battery_ratio", "How full the battery is, from 0 to 1.", [](const telemetry& r) {
+    return r.battery_level ? std::optional(*r.battery_level / 100) : std::nullopt;
+  });
+  known("pocketfleet_phone_charging", "1 if the phone is being charged.", [](const telemetry& r) {
+    return r.charging ? std::optional(*r.charging ? 1.0 : 0.0) : std::nullopt;
+  });
+  known("pocketfleet_phone_memory_available_bytes", "Free memory on the phone.", [](const telemetry& r) {
+    return r.memory_available_kb ? std::optional(static_cast<double>(*r.memory_available_kb) * 1024)
+                                 : std::nullopt;
+  });
+  t.begin("pocketfleet_phone_heartbeat_age_seconds", "Since the phone's last heartbeat.", gauge);
+  for (const auto& p : phones) {
+    if (p.heard_ago) t.add(static_cast<double>(p.heard_ago->count()), {{"phone", p.config.name}});
+  }
   t.begin("pocketfleet_phone_breaker_state", "1 for the state that the phone's circuit breaker is in.",
           gauge);
   for (const auto& p : phones) {
@@ -106,6 +148,8 @@ metrics::metrics() {
   name(queue_seconds_, "pocketfleet_queue_wait_seconds", "Waiting for a permit; immediate ones included.",
        {});
   name(probes_, "pocketfleet_probes_total", "Looks at phones.", {"phone", "result"});
+  name(heartbeats_, "pocketfleet_heartbeats_total", "Heartbeats of phones, by what came of them.",
+       {"outcome"});
   tokens_per_second_.family = &prometheus::BuildGauge()
                                    .Name("pocketfleet_phone_tokens_per_second")
                                    .Help("Speed of the phone's last whole answer, as its engine measured it.")
@@ -197,6 +241,10 @@ void metrics::on_probe(std::string_view phone, bool good) {
   child(probes_, phone, good ? "good" : "bad").Increment();
 }
 
+void metrics::on_heartbeat(std::string_view outcome) {
+  child(heartbeats_, outcome, {}).Increment();
+}
+
 void metrics::on_reload(bool good) {
   reload_good_->Set(good ? 1 : 0);
   if (good) reload_time_->Set(static_cast<double>(std::time(nullptr)));
@@ -205,7 +253,7 @@ void metrics::on_reload(bool good) {
 std::string metrics::text(const metrics_look& now) {
   auto families = registry_.Collect();
   table t(families);
-  add_phones(t, now.phones);
+  add_phones(t, once_each(now.phones));
   t.one("pocketfleet_queue_length", "Requests that wait for a permit.", gauge,
         static_cast<double>(now.waiting));
   t.one("pocketfleet_cache_entries", "Answers in the cache.", gauge, static_cast<double>(now.cache.entries));

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
+#include "pocketfleet/wire/digest.hpp"
 #include "pocketfleet/wire/json_fault.hpp"
 #include "settings_tables.hpp"
 
@@ -43,7 +45,7 @@ class descriptor {
 void read_document(configuration& into, const place& from) {
   if (from.value.is_array()) {
     // The same paths as in the object form: the name tells more than an empty one would.
-    into.phones = read_phones({from.value, "phones", from.mistakes});
+    into.phones = read_phones({from.value, "phones", from.mistakes}, false);
     return;
   }
   if (!from.value.is_object()) return from.refuse(R"(an array of phones, or an object with "phones" in it)");
@@ -52,7 +54,7 @@ void read_document(configuration& into, const place& from) {
     if (key == "gateway") {
       read_gateway(into.gateway, from.member(key));
     } else if (key == "phones") {
-      into.phones = read_phones(from.member(key));
+      into.phones = read_phones(from.member(key), into.gateway.registration.mode == registration_mode::open);
     } else if (key == "$schema") {  // editors find the schema by it
       if (!value.is_string()) from.member(key).refuse("the address of a JSON Schema, as a string");
     } else {
@@ -69,6 +71,46 @@ void read_document(configuration& into, const place& from) {
   if (!from.value.contains("phones")) {
     from.mistakes.add(from.path_to("phones"), "nothing", "an array with at least one phone");
   }
+}
+
+constexpr std::size_t least_token = 16;
+constexpr std::size_t longest_token = 256;
+
+/// The fleet's token: one line that a HTTP field can carry, in a file that nobody else can read.
+void read_token(registration_settings& into, std::vector<mistake>& mistakes) {
+  const auto refuse = [&](std::string found, std::string expected) {
+    mistakes.push_back({"gateway.fleet_token_file", std::move(found), std::move(expected)});
+  };
+  const descriptor opened(::open(into.token_file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat about {};
+  if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
+    return refuse(into.token_file + ": " + std::generic_category().message(errno),
+                  "a file with the fleet's token; \"pocketfleet invite\" makes one");
+  }
+  if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
+  if ((about.st_mode & 077U) != 0)
+    return refuse("a file that others can read", "chmod 600 " + into.token_file);
+  std::string text(longest_token + 2, '\0');
+  const auto n = ::read(opened.fd(), text.data(), text.size());
+  text.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  if (text.size() < least_token || text.size() > longest_token || !plain) {
+    return refuse("a file with something else", "one line of 16 to 256 printable characters without spaces");
+  }
+  into.token_sha256 = sha256_hex(text);
+}
+
+/// Paths count from the file's own folder.
+void read_what_is_named(loaded_configuration& loaded, const std::string& file) {
+  auto& registration = loaded.value.gateway.registration;
+  const auto folder = std::filesystem::path(file).parent_path();
+  for (std::string* path : {&registration.token_file, &registration.registered_file}) {
+    if (!path->empty()) *path = (folder / *path).string();
+  }
+  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
+  if (!registration.token_file.empty()) read_token(registration, loaded.mistakes);
+  if (!loaded.ok()) loaded.value = {};
 }
 
 }  // namespace
@@ -96,7 +138,9 @@ loaded_configuration load_configuration(const std::string& file) {
     size += static_cast<std::size_t>(n);
   }
   text.resize(size);
-  return parse_configuration(text);
+  loaded_configuration loaded = parse_configuration(text);
+  if (loaded.ok()) read_what_is_named(loaded, file);
+  return loaded;
 }
 
 loaded_configuration parse_configuration(std::string_view text) {

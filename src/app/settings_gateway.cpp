@@ -1,3 +1,5 @@
+#include <cstdio>
+
 #include "host_text.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/settings_json.hpp"
@@ -38,6 +40,47 @@ void read_host_names(gateway_settings& into, const place& from) {
       at.refuse(std::move(checked.expected));
     }
   }
+}
+
+/// The path of a file, read or written later.
+setting<gateway_settings> path(std::string_view key, std::string registration_settings::*field) {
+  return {key,
+          [field](gateway_settings& into, const place& from) {
+            const auto* text = from.value.get_ptr<const std::string*>();
+            if (text == nullptr || text->size() > 4096 ||
+                text->find('\0') != std::string::npos) {
+              return from.refuse("the path of a file, from the folder of this one");
+            }
+            into.registration.*field = *text;
+          },
+          [field](const gateway_settings& g) { return json(g.registration.*field); }};
+}
+
+void read_networks(gateway_settings& into, const place& from) {
+  constexpr std::size_t most = 64;
+  if (!from.value.is_array() || from.value.size() > most)
+    return from.refuse("an array of at most 64 networks");
+  networks all;
+  for (std::size_t i = 0; i < from.value.size(); ++i) {
+    const auto at = from.item(i);
+    const auto* text = at.value.get_ptr<const std::string*>();
+    if (text == nullptr || !all.add(*text)) at.refuse(R"(a network such as "192.168.1.0/24" or "fd00::/8")");
+  }
+  into.registration.from = std::move(all);
+}
+
+void read_tunnel_ports(gateway_settings& into, const place& from) {
+  const auto* text = from.value.get_ptr<const std::string*>();
+  unsigned first = 0;
+  unsigned last = 0;
+  int used = 0;
+  if (text == nullptr || text->size() > 11 ||
+      std::sscanf(text->c_str(), "%5u-%5u%n", &first, &last, &used) != 2 ||
+      static_cast<std::size_t>(used) != text->size() || first < 1024 || last > 65535 || first > last) {
+    return from.refuse(R"(ports from 1024 to 65535, as "20000-20999")");
+  }
+  into.registration.first_tunnel_port = static_cast<std::uint16_t>(first);
+  into.registration.last_tunnel_port = static_cast<std::uint16_t>(last);
 }
 
 setting<gateway_settings> words(std::string_view key, const std::vector<std::string_view>& names,
@@ -136,6 +179,34 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       make::whole(
           "probe_inventory_every", 1, 1000, [](auto& g) -> auto& { return g.service.probe.inventory_every; }),
 
+      // phones that say how they are
+      make::choice<registration_mode>(
+          "registration",
+          {{"off", registration_mode::off},
+           {"known", registration_mode::known},
+           {"open", registration_mode::open}},
+          [](auto& g) -> auto& { return g.registration.mode; }),
+      path("fleet_token_file", &registration_settings::token_file),
+      path("registered_file", &registration_settings::registered_file),
+      {"phone_networks", read_networks, [](const auto& g) { return json(g.registration.from.texts()); }},
+      {"tunnel_ports", read_tunnel_ports,
+       [](const auto& g) {
+         return json(std::to_string(g.registration.first_tunnel_port) + "-" +
+                     std::to_string(g.registration.last_tunnel_port));
+       }},
+      make::share(
+          "rest_above_c", 100, [](auto& g) -> auto& { return g.dispatch.rest.pause_c; }),
+      make::share(
+          "rest_until_c", 100, [](auto& g) -> auto& { return g.dispatch.rest.resume_c; }),
+      make::share(
+          "rest_slow_share", 1, [](auto& g) -> auto& { return g.dispatch.rest.slow_share; }),
+      make::time(
+          "rest_slow_s", 1, hour, [](auto& g) -> auto& { return g.dispatch.rest.slow_rest; }),
+      make::share(
+          "rest_battery_below", 100, [](auto& g) -> auto& { return g.dispatch.rest.battery_low; }),
+      make::share(
+          "rest_battery_until", 100, [](auto& g) -> auto& { return g.dispatch.rest.battery_enough; }),
+
       // limits on clients
       make::whole(
           "connections", 1, 100'000, [](auto& g) -> auto& { return g.listener.connections; }),
@@ -200,6 +271,18 @@ void read_gateway(gateway_settings& into, const place& from) {
   if (!is_loopback(into.listener.address) && !into.allow_unauthenticated_lan) {
     from.member("listen").refuse(
         R"(a loopback address such as "127.0.0.1:8000", or "allow_unauthenticated_lan": true beside it)");
+  }
+  auto& rests = into.dispatch.rest;
+  if (rests.resume_c > rests.pause_c) {
+    const bool said = from.value.contains("rest_until_c");
+    from.mistakes.add(from.path_to(said ? "rest_until_c" : "rest_above_c"),
+                      number(said ? rests.resume_c : rests.pause_c).dump(),
+                      said ? "at most rest_above_c, which is " + number(rests.pause_c).dump()
+                           : "at least rest_until_c, which is " + number(rests.resume_c).dump());
+  }
+  if (rests.battery_enough < rests.battery_low) rests.battery_enough = rests.battery_low;
+  if (into.registration.mode == registration_mode::open && into.registration.token_file.empty()) {
+    from.member("registration").refuse("\"fleet_token_file\" beside it: who may join has to be known");
   }
   auto& breaker = into.dispatch.breaker;
   if (breaker.max_open_time < breaker.open_time) {

@@ -1,6 +1,7 @@
 #include <unordered_map>
 
 #include "host_text.hpp"
+#include "pocketfleet/wire/heartbeat.hpp"
 #include "settings_tables.hpp"
 
 namespace pocketfleet {
@@ -42,6 +43,21 @@ void read_serial(phone_config& into, const place& from) {
   into.serial = *text;
 }
 
+void read_id(phone_config& into, const place& from) {
+  if (!from.value.is_string() || !is_phone_id(from.value.get_ref<const std::string&>()))
+    return from.refuse("1 to 64 letters, digits, '.', '_' or '-'");
+  into.id = from.value.get<std::string>();
+}
+
+void read_token_digest(phone_config& into, const place& from) {
+  const auto* text = from.value.get_ptr<const std::string*>();
+  if (text == nullptr || text->size() != 64 ||
+      text->find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return from.refuse("the token's SHA-256, 64 lower-case hexadecimal digits");
+  }
+  into.token_sha256 = *text;
+}
+
 const std::vector<setting<phone_config>>& phone_table() {
   static const std::vector<setting<phone_config>> table{
       {"host", read_host, nullptr},
@@ -54,6 +70,8 @@ const std::vector<setting<phone_config>>& phone_table() {
           "max_concurrency", 1, 64, [](auto& p) -> auto& { return p.max_concurrency; }),
       {"serial", read_serial, nullptr},
       {"name", read_name, nullptr},
+      {"id", read_id, nullptr},
+      {"token_sha256", read_token_digest, nullptr},
       make::choice<engine_kind>(
           "engine",
           {{"ollama", engine_kind::ollama},
@@ -73,14 +91,15 @@ std::string lower(std::string text) {
 
 }  // namespace
 
-std::vector<phone_config> read_phones(const place& from) {
-  if (!from.value.is_array() || from.value.empty()) {
+std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
+  if (!from.value.is_array() || (from.value.empty() && !others_may_join)) {
     from.refuse("an array with at least one phone");
     return {};
   }
   std::vector<phone_config> phones;
   std::unordered_map<std::string, std::string> addresses;  // to the path of the phone that has it
   std::unordered_map<std::string, std::string> names;
+  std::unordered_map<std::string, std::string> ids;
   for (std::size_t i = 0; i < from.value.size(); ++i) {
     const auto at = from.item(i);
     if (!at.value.is_object()) {
@@ -107,6 +126,15 @@ std::vector<phone_config> read_phones(const place& from) {
         at.mistakes.add(at.path_to("name"), describe(json(phone.name)),
                         "a name of its own; " + first->second + " has this one");
       }
+    }
+    if (!phone.id.empty()) {
+      const auto [first, fresh] = ids.try_emplace(phone.id, at.path);
+      if (!fresh) {
+        at.mistakes.add(at.path_to("id"), describe(json(phone.id)),
+                        "an id of its own; " + first->second + " has this one");
+      }
+    } else if (!phone.token_sha256.empty()) {
+      at.mistakes.add(at.path_to("token_sha256"), "no id", "\"id\" beside it: whose token it is");
     }
     phones.push_back(std::move(phone));
   }

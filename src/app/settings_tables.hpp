@@ -15,7 +15,7 @@ const std::vector<setting<gateway_settings>>& gateway_table();
 /// Reads the `gateway` object: each key by the table, then what depends on several.
 void read_gateway(gateway_settings& into, const place& from);
 
-/// Reads the array of phones.
-std::vector<phone_config> read_phones(const place& from);
+/// Reads the array of phones; it may be empty only if others may join.
+std::vector<phone_config> read_phones(const place& from, bool others_may_join);
 
 }  // namespace pocketfleet

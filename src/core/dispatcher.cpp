@@ -10,6 +10,8 @@ namespace pocketfleet {
 namespace {
 
 constexpr double held_memory = 0.2;  // weight of the newest answer in the mean time a permit is held
+constexpr int missed_beats = 3;
+constexpr seconds cooling{60};  // when it is worth to come back to a fleet that is too hot
 
 bool contains(const auto& range, const auto& value) {
   return std::find(range.begin(), range.end(), value) != range.end();
@@ -41,11 +43,17 @@ std::vector<granted> dispatcher::configure(std::span<const phone_config> configs
   order_.clear();
   for (const phone_config& c : configs) {
     const auto known = std::find_if(phones_.begin(), phones_.end(), [&](const auto& p) {
-      return p && p->config.host == c.host && p->config.port == c.port;
+      return p && p->config.host == c.host && p->config.port == c.port &&
+             (p->config.id == c.id || p->config.id.empty() || c.id.empty());
     });
     const auto id = static_cast<phone_id>(known - phones_.begin());
     if (known == phones_.end()) {
-      phones_.push_back(std::make_unique<phone>(c, settings_.breaker));
+      auto fresh = std::make_unique<phone>(c, settings_);
+      const auto before = std::find_if(phones_.rbegin(), phones_.rend(), [&](const auto& p) {
+        return p && !c.id.empty() && p->config.id == c.id;
+      });
+      if (before != phones_.rend()) fresh->take_over(**before);
+      phones_.push_back(std::move(fresh));
       phones_.back()->engine = c.engine;
     } else {
       phone& p = **known;
@@ -109,6 +117,18 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   return serve_queue(now);
 }
 
+std::vector<granted> dispatcher::hear(std::string_view id, const telemetry& reads, seconds interval,
+                                      time_point now) {
+  for (const auto& p : phones_) {
+    if (!p || p->removed || p->config.id != id) continue;
+    p->condition.hear(reads, now);
+    p->reads = reads;
+    p->heard = now;
+    p->beat = interval;
+  }
+  return serve_queue(now);
+}
+
 std::vector<granted> dispatcher::tick(time_point now) {
   return serve_queue(now);
 }
@@ -129,7 +149,17 @@ bool dispatcher::serves(const phone& p, const want& wanted) const {
 }
 
 bool dispatcher::usable(phone& p, time_point now) const {
-  return p.state == health::up && p.engine != engine_kind::unknown && p.cut_out.allows(now);
+  return p.state == health::up && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
+         p.condition.kind(now) != rest_kind::hard;
+}
+
+bool dispatcher::quiet(const phone& p, time_point now) {
+  return p.reads && now - p.heard > missed_beats * p.beat;
+}
+
+dispatcher::standing dispatcher::how_good(const phone& p, time_point now) {
+  if (p.suspect) return standing::suspect;
+  return quiet(p, now) || p.condition.kind(now) != rest_kind::none ? standing::spared : standing::sound;
 }
 
 std::uint32_t dispatcher::permits(phone& p, time_point now) const {
@@ -137,28 +167,29 @@ std::uint32_t dispatcher::permits(phone& p, time_point now) const {
   return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
 }
 
-/// Fills candidates_ with the phones that could take it now: those that have just failed only if there are no
-/// others, for a retry, which may be its last, only if no other could take it later either, and never for a
+/// Fills candidates_ with the phones that could take it now and stand best. Those that have just failed are
+/// taken for a retry, which may be its last, only if no other could take it later either, and never for a
 /// rescue, whose client has half an answer and will rather wait.
 bool dispatcher::find_candidates(const want& wanted, time_point now) {
   candidates_.clear();
-  bool sound_there = false;  // usable, if not free
-  bool sound_free = false;
+  bool better_there = false;  // than a suspect: usable, if not free
+  standing best = standing::suspect;
   for (const phone_id id : order_) {
     phone& p = *phones_[index(id)];
     if (!serves(p, wanted) || contains(wanted.avoid, id) || !usable(p, now)) continue;
-    sound_there = sound_there || !p.suspect;
-    if (p.suspect && (sound_free || wanted.which == turn::rescue)) continue;
+    const standing its = how_good(p, now);
+    better_there = better_there || its != standing::suspect;
+    if (its > best || (its == standing::suspect && wanted.which == turn::rescue)) continue;
     const std::uint32_t limit = permits(p, now);
     if (p.in_flight >= limit) continue;
-    if (!p.suspect && !sound_free) {
-      sound_free = true;
+    if (its < best) {
+      best = its;
       candidates_.clear();
     }
     const double weight = 100.0 * p.config.weight * p.cut_out.ramp(now);
     candidates_.push_back({id, static_cast<std::uint32_t>(weight), p.in_flight, limit, &p.credit});
   }
-  if (wanted.which == turn::retry && sound_there && !sound_free) candidates_.clear();
+  if (wanted.which == turn::retry && better_there && best == standing::suspect) candidates_.clear();
   return !candidates_.empty();
 }
 
@@ -170,7 +201,7 @@ std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
   const bool trial = chosen.cut_out.begin(now);
   ++chosen.in_flight;
   ++in_flight_;
-  return grant{chosen.target, now, chosen.known, retry, trial};
+  return grant{chosen.target, now, chosen.known, retry, trial, chosen.in_flight == 1};
 }
 
 decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
@@ -221,8 +252,9 @@ std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
     if (wanted.which == turn::rescue) return std::nullopt;  // it may come back before the client gives up
     if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
     if (p.state != health::up) continue;
-    if (p.cut_out.state(now) != breaker_state::open) return std::nullopt;
-    const duration left = p.cut_out.open_until() - now;
+    const bool too_hot = p.condition.kind(now) == rest_kind::hard;
+    if (!too_hot && p.cut_out.state(now) != breaker_state::open) return std::nullopt;
+    const duration left = too_hot ? duration{cooling} : p.cut_out.open_until() - now;
     soonest = resting ? std::min(soonest, left) : left;
     resting = true;
   }
@@ -268,6 +300,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   phone& p = *phones_[index(what.phone->id)];
   if (what.retry) retries_.give_back();
   p.known.learn(m);
+  if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);
   --p.in_flight;
   --in_flight_;
   p.cut_out.end(how, now, random_, what.trial);
@@ -306,35 +339,52 @@ seconds dispatcher::expected_wait() const {
 
 // ---- looks
 
+phone_status dispatcher::look_at(phone& p, time_point now) const {
+  phone_status s;
+  s.config = p.config;
+  s.model = p.target->model;
+  s.engine = p.engine;
+  s.state = p.state;
+  s.breaker = p.cut_out.state(now);
+  s.draining = p.removed;
+  s.suspect = p.suspect;
+  s.quiet = quiet(p, now);
+  s.rests = p.condition.kind(now);
+  s.resting = p.condition.reason(now);
+  s.reads = p.reads;
+  if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
+  s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
+              s.breaker != breaker_state::open && s.rests != rest_kind::hard;
+  if (p.removed)
+    s.reason = "removed from the file; its last requests are being finished";
+  else if (p.state != health::up)
+    s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
+  else if (s.breaker == breaker_state::open)
+    s.reason = "failed too often; resting";
+  else if (s.rests == rest_kind::hard)
+    s.reason = s.resting;
+  s.in_flight = p.in_flight;
+  s.permits = permits(p, now);
+  s.slots = p.slots;
+  for (const auto& m : p.models) s.models.push_back(m.name);
+  s.loaded = p.loaded;
+  return s;
+}
+
 std::vector<phone_status> dispatcher::status(time_point now) {
   std::vector<phone_status> out;
-  for (const auto& pointer : phones_) {
-    if (!pointer) continue;
-    phone& p = *pointer;
-    phone_status s;
-    s.config = p.config;
-    s.model = p.target->model;
-    s.engine = p.engine;
-    s.state = p.state;
-    s.breaker = p.cut_out.state(now);
-    s.draining = p.removed;
-    s.suspect = p.suspect;
-    s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
-                s.breaker != breaker_state::open;
-    if (p.removed)
-      s.reason = "removed from the file; its last requests are being finished";
-    else if (p.state != health::up)
-      s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
-    else if (s.breaker == breaker_state::open)
-      s.reason = "failed too often; resting";
-    s.in_flight = p.in_flight;
-    s.permits = permits(p, now);
-    s.slots = p.slots;
-    for (const auto& m : p.models) s.models.push_back(m.name);
-    s.loaded = p.loaded;
-    out.push_back(std::move(s));
+  for (const auto& p : phones_) {
+    if (p) out.push_back(look_at(*p, now));
   }
   return out;
+}
+
+std::optional<phone_status> dispatcher::status_of(std::string_view id, time_point now) {
+  for (const phone_id each : order_) {
+    phone& p = *phones_[index(each)];
+    if (p.config.id == id) return look_at(p, now);
+  }
+  return std::nullopt;
 }
 
 std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {

@@ -7,6 +7,8 @@ namespace pocketfleet {
 std::string_view to_string(errc code) {
   switch (code) {
     case errc::bad_request: return "bad_request";
+    case errc::unauthorized: return "unauthorized";
+    case errc::forbidden: return "forbidden";
     case errc::model_not_found: return "model_not_found";
     case errc::unsupported: return "unsupported";
     case errc::rejected: return "rejected";

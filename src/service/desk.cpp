@@ -85,13 +85,19 @@ void desk::answered(grant& what) {
 
 void desk::configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen) {
   run([&](dispatcher& d, time_point now) {
-    d.use_policy(std::move(chosen));
+    if (chosen) d.use_policy(std::move(chosen));
     return d.configure(phones, now);
   });
 }
 
 void desk::report(phone_id phone, const phone_report& found) {
   run([&](dispatcher& d, time_point now) { return d.report(phone, found, now); });
+}
+
+std::optional<phone_status> desk::hear(std::string_view id, const telemetry& reads, seconds interval) {
+  run([&](dispatcher& d, time_point now) { return d.hear(id, reads, interval, now); });
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.status_of(id, clock::now());
 }
 
 void desk::tick() {

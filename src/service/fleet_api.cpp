@@ -7,6 +7,25 @@
 
 namespace pocketfleet {
 
+namespace {
+
+json as_json(const telemetry& t, seconds age) {
+  const auto or_null = [](const auto& value) { return value ? json(*value) : json(nullptr); };
+  return {
+      {"age_s", age.count()},
+      {"temperature_c", or_null(t.temperature_c)},
+      {"battery_level", or_null(t.battery_level)},
+      {"charging", or_null(t.charging)},
+      {"current_ua", or_null(t.current_ua)},
+      {"memory_total_kb", or_null(t.memory_total_kb)},
+      {"memory_available_kb", or_null(t.memory_available_kb)},
+      {"wifi_rssi_dbm", or_null(t.wifi_rssi_dbm)},
+      {"wifi_link_mbps", or_null(t.wifi_link_mbps)},
+  };
+}
+
+}  // namespace
+
 task<> ask_api::health(http_call& call) {
   json phones = json::array();
   std::size_t healthy = 0;
@@ -33,6 +52,10 @@ task<> ask_api::health(http_call& call) {
         {"draining", p.draining},
         {"suspect", p.suspect},
     };
+    one["quiet"] = p.quiet;
+    one["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
+    one["telemetry"] = p.reads ? as_json(*p.reads, p.heard_ago.value_or(seconds{0})) : json(nullptr);
+    if (!p.config.id.empty()) one["id"] = p.config.id;
     if (p.slots) one["slots"] = *p.slots;
     phones.push_back(std::move(one));
   }

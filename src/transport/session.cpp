@@ -274,6 +274,7 @@ task<> session::call_handler(const route& to) {
   call.body = std::move(parser_->get().body());
   call.request_id = request_id_;
   call.accept = parser_->get()[http::field::accept];
+  call.authorization = parser_->get()[http::field::authorization];
   call.began = began_;
   call.phones = &server_->phones();
   gone_ = std::stop_source();
@@ -313,6 +314,16 @@ void session::keep_books(http_call& call) {
   r.status = gone ? 499 : status_;
   r.total = std::chrono::duration_cast<milliseconds>(clock::now() - call.began);
   server_->face().books->on_request(r);
+}
+
+std::string session::peer() const {
+  error_code gone;
+  const auto there = socket_.remote_endpoint(gone);
+  if (gone) return {};
+  const auto address = there.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped())
+    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
+  return address.to_string();
 }
 
 // ---- the client's leaving

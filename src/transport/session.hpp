@@ -37,6 +37,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   task<> end(std::string_view last) override;
   void cut() override;
   int status() const override { return status_; }
+  std::string peer() const override;
 
  private:
   using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;

@@ -8,6 +8,8 @@ int http_status(const error& why) {
   switch (why.code) {
     case errc::bad_request:
     case errc::unsupported: return 400;
+    case errc::unauthorized: return 401;
+    case errc::forbidden: return 403;
     case errc::model_not_found: return 404;
     case errc::rejected: return why.status != 0 ? why.status : 400;
     case errc::no_phone:

@@ -1,7 +1,6 @@
 """phones.json: `pocketfleet check`, the schema for editors and the page of documentation say the same."""
 import json
 import os
-import pathlib
 import re
 import subprocess
 import time
@@ -9,7 +8,7 @@ import time
 import jsonschema
 import pytest
 
-from harness import ROOT, program
+from harness import ROOT, program, sanitized
 
 SCHEMA = json.loads((ROOT / "config/phones.schema.json").read_text(encoding="utf-8"))
 SETTINGS = SCHEMA["definitions"]["gateway"]["properties"]
@@ -163,7 +162,7 @@ def test_huge_file_is_refused_unread(tmp_path):
     assert process.returncode == 2
     assert err == f"{path}: found 104857600 bytes, expected at most 4194304 bytes (4 MiB)\n"
     assert took < 1
-    if not {"asan", "tsan"} & set(pathlib.Path(program()).parts):  # sanitizers keep memory of their own
+    if not sanitized():
         assert used.ru_maxrss < 64 << 10  # KiB
 
 
@@ -193,9 +192,13 @@ def values_for(about):
     return []
 
 
-def test_agree_on_every_setting(check):
-    # Those that another setting bounds from below are tried with that one at its least.
-    beside = {"breaker_max_open_s": {"breaker_open_s": 1}}
+def test_agree_on_every_setting(check, tmp_path):
+    # Those that depend on another setting are tried with that one as they need it.
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    token.chmod(0o600)
+    beside = {"breaker_max_open_s": {"breaker_open_s": 1}, "rest_above_c": {"rest_until_c": 0},
+              "rest_until_c": {"rest_above_c": 100}, "registration": {"fleet_token_file": str(token)}}
     for key, about in SETTINGS.items():
         for value, good in values_for(about):
             settings = {**beside.get(key, {}), key: value}
@@ -220,6 +223,8 @@ TEXTS = {
         False: ["", "a" * 65, 'a"b', "a\\b", " a", "a ", "a\tb", "ü", 5],
     },
     "model": {True: ["m", "qwen2.5:1.5b", "hf.co/a/b:Q4_K_M", "m" * 256], False: ["", "m" * 257, "a\nb", 1]},
+    "id": {True: ["pf-3f9c", "A.b_c-1", "i" * 64], False: ["", "a b", "ä", "a/b", "i" * 65, 1, None]},
+    "token_sha256": {True: ["0a" * 32], False: ["", "0A" * 32, "0a" * 31, "0a" * 33, "xy" * 32, 1]},
     "serial": {True: ["R58M30ABCDE", "192.168.1.9:5555"], False: ["", "a b", "-s", "a;b", "s" * 65, 1]},
 }
 
@@ -229,7 +234,39 @@ def test_agree_on_texts(check, key):
     assert {k for k, about in PHONE.items() if about.get("type") == "string"} == set(TEXTS)
     for good, values in TEXTS[key].items():
         for value in values:
-            agree(check, [{"host": "a", key: value}], good)
+            beside = {"id": "pf-1"} if key == "token_sha256" else {}
+            agree(check, [{"host": "a", **beside, key: value}], good)
+
+
+def test_agree_on_what_belongs_together(check, tmp_path):
+    digest = "0a" * 32
+    agree(check, [{"host": "a", "token_sha256": digest}], False)
+    agree(check, [{"host": "a", "token_sha256": digest, "id": "pf-1"}], True)
+    agree(check, {"gateway": {"registration": "open"}, "phones": [{"host": "a"}]}, False)
+    agree(check, {"gateway": {"registration": "known"}, "phones": []}, False)
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    token.chmod(0o600)
+    joining = {"gateway": {"registration": "open", "fleet_token_file": str(token)}, "phones": []}
+    agree(check, joining, True)  # they come by themselves
+
+
+def test_the_fleets_token_is_looked_at(check, tmp_path):
+    """What the schema cannot see."""
+    def complaint(text, mode=0o600):
+        token = tmp_path / "token"
+        token.write_bytes(text)
+        token.chmod(mode)
+        code, _, err = check({"gateway": {"fleet_token_file": str(token)}, "phones": [{"host": "a"}]})
+        assert code == (2 if err else 0)
+        return "".join(err)
+
+    assert complaint(b"0123456789abcdef\n") == ""
+    assert "chmod 600" in complaint(b"0123456789abcdef\n", 0o640)
+    for bad in (b"", b"\n", b"tooshort", b"with a space in it", b"two\nlines\nare\ntoo\nmany", b"x" * 257, b"\xff" * 20):
+        assert "one line of 16 to 256 printable characters" in complaint(bad)
+    code, _, err = check({"gateway": {"fleet_token_file": str(tmp_path / "nowhere")}, "phones": [{"host": "a"}]})
+    assert code == 2 and "pocketfleet invite" in err[0]
 
 
 def test_agree_on_listen_and_host_names(check):

@@ -17,7 +17,7 @@ import uuid
 import pytest
 
 from client import Connection, counted, fresh, post, question
-from harness import open_files, resident, until
+from harness import open_files, resident, sanitized, until
 from raw.phone import MODEL, HostilePhone, Ollama, chunk, head
 
 LEAVING = ["close", "reset", "half_close"]
@@ -417,7 +417,7 @@ def test_three_hundred_times(start):
     files_now, memory_now = rest()
     print(f"\n300 cycles: files {files} -> {files_now}, memory {memory} -> {memory_now} KiB")
     assert files_now <= files + 2
-    assert memory_now <= memory + 2048
+    assert memory_now <= memory + 2048 or sanitized()
     assert all((p["breaker"], p["permits"]) == ("closed", 8) for p in gateway.health())
     assert gateway.ask(tokens=3).content() == counted(3)
 
@@ -518,7 +518,7 @@ def test_stalled_readers(stalled):
 
 def test_stalled_readers_take_no_memory(stalled):
     print(f"\n{stalled['grown']:.0f} KiB for each")
-    assert stalled["grown"] <= 128
+    assert stalled["grown"] <= 128 or sanitized()
 
 
 def read_at(connection, bytes_per_second, bound):

@@ -165,8 +165,8 @@ TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {
   EXPECT_THAT(in_phone(R"("Port":2)"), HasSubstr("did you mean \"port\"?"));
   EXPECT_EQ(
       in_phone(R"("colour":"red")"),
-      "F: phones[0].colour: found an unknown key, expected one of \"engine\", \"host\", \"max_concurrency\", "
-      "\"model\", \"name\", \"port\", \"serial\" or \"weight\"");
+      "F: phones[0].colour: found an unknown key, expected one of \"engine\", \"host\", \"id\", "
+      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
   EXPECT_THAT(in_phone("\"a b\\n\":1"), HasSubstr(R"(F: phones[0]["a b\n"]: found an unknown key)"));
 }
 

@@ -3,16 +3,20 @@
 
 #include <boost/asio/signal_set.hpp>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "pocketfleet/app/metrics.hpp"
+#include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
+#include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/prober.hpp"
+#include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/transport/server.hpp"
 
 namespace pocketfleet {
@@ -57,6 +61,7 @@ class gateway {
     void on_rescue(std::string_view outcome) override { metrics_.on_rescue(outcome); }
     void on_probe(std::string_view phone, bool good) override { metrics_.on_probe(phone, good); }
     void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) override;
+    void on_heartbeat(std::string_view outcome) override { metrics_.on_heartbeat(outcome); }
 
    private:
     metrics& metrics_;
@@ -80,15 +85,21 @@ class gateway {
   void run_worker(worker& w);
   void begin_drain();
   void end_everything();
+  void on_fleet_change(const registry::taken& what);
+  void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 
   // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
   // that own the coroutines.
   gateway_settings settings_;
   metrics metrics_;
   books books_;
+  registry registry_;
+  registered_file kept_;
+  std::mutex fleet_mutex_;  // so that of two changes the later one's fleet is the one that stays
   desk desk_;
   dispatch dispatch_;
   ask_api api_;
+  heartbeat_api heartbeats_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;

@@ -6,6 +6,7 @@
 
 #include "pocketfleet/core/dispatcher.hpp"
 #include "pocketfleet/core/phone.hpp"
+#include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/settings.hpp"
 #include "pocketfleet/transport/settings.hpp"
 
@@ -19,6 +20,7 @@ struct gateway_settings {
   phone_link_settings links{};
   service_settings service{};
   dispatch_settings dispatch{};
+  registration_settings registration{};
   std::string policy = "weighted_round_robin";
   bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it
   unsigned workers = 1;
@@ -46,6 +48,9 @@ struct loaded_configuration {
   std::vector<mistake> mistakes{};
   bool ok() const { return mistakes.empty(); }
 };
+///
+/// With a file, paths in it count from its folder, and what it names is looked at too: the fleet's token is
+/// read.
 loaded_configuration load_configuration(const std::string& file);
 loaded_configuration parse_configuration(std::string_view text);
 

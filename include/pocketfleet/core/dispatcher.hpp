@@ -17,6 +17,7 @@
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/core/policy.hpp"
 #include "pocketfleet/core/retry.hpp"
+#include "pocketfleet/core/telemetry.hpp"
 #include "pocketfleet/core/time.hpp"
 
 namespace pocketfleet {
@@ -27,6 +28,7 @@ struct dispatch_settings {
   double retry_share = 0.2;
   std::size_t retry_floor = 3;
   seconds probe_interval{5};  ///< how soon a phone that is down may be seen again: the least Retry-After
+  rest_settings rest{};
 };
 
 /// Which try of a request it is. Later tries have waited their turn before: they go to the front of the
@@ -58,6 +60,7 @@ struct grant {
   pace known{};        ///< the phone's, as of now
   bool retry = false;  ///< counts against the retry budget
   bool trial = false;  ///< the one that a half-open breaker lets through
+  bool alone = false;  ///< nothing else ran on the phone when it was given
 };
 
 struct queued {};  ///< a place in the queue; a granted effect or cancel() ends it
@@ -80,6 +83,11 @@ struct phone_status {
   bool healthy = false;
   bool draining = false;
   bool suspect = false;  ///< has just failed: asked only if there is no other, until it is seen well again
+  bool quiet = false;    ///< its heartbeats have stopped: asked only if there is no other
+  rest_kind rests = rest_kind::none;
+  std::string resting{};               ///< why; empty if it does not
+  std::optional<telemetry> reads{};    ///< of its last heartbeat
+  std::optional<seconds> heard_ago{};  ///< since then
   std::uint32_t in_flight = 0;
   std::uint32_t permits = 0;  ///< as limited now by slots and slow start
   breaker_state breaker = breaker_state::closed;
@@ -99,8 +107,9 @@ class dispatcher {
  public:
   dispatcher(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed);
 
-  /// Takes the file's phones. Those known by host and port keep their state; those no longer named get no new
-  /// requests and are forgotten when their last one has ended.
+  /// Takes the fleet's phones. Those known by host and port keep their state; one known by its id that has
+  /// another address now is looked at anew before it gets requests, but what has been learned of it stays;
+  /// those no longer named get no new requests and are forgotten when their last one has ended.
   std::vector<granted> configure(std::span<const phone_config> phones, time_point now);
   void use_policy(std::unique_ptr<policy> chosen) { policy_ = std::move(chosen); }
 
@@ -116,6 +125,10 @@ class dispatcher {
   /// A grant ends. `m`: what the engine has measured, if it has.
   std::vector<granted> settle(const grant& what, verdict how, time_point now, const measured& m = {});
 
+  /// A heartbeat of the phone with that id; without such a phone nothing happens. When no other comes for
+  /// three intervals, the phone is quiet.
+  std::vector<granted> hear(std::string_view id, const telemetry& reads, seconds interval, time_point now);
+
   /// A probe's finding. Removed phones are ignored.
   std::vector<granted> report(phone_id phone, const phone_report& found, time_point now);
 
@@ -123,6 +136,7 @@ class dispatcher {
   std::vector<granted> tick(time_point now);
 
   std::vector<phone_status> status(time_point now);
+  std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< by phone_config::id
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
   engine_mask engines()
       const;  ///< of the fleet; a phone whose engine is not known yet counts as every engine
@@ -135,7 +149,17 @@ class dispatcher {
 
  private:
   struct phone {
-    phone(phone_config c, const breaker_settings& settings) : config(std::move(c)), cut_out(settings) {}
+    phone(phone_config c, const dispatch_settings& settings)
+        : config(std::move(c)), cut_out(settings.breaker), condition(settings.rest) {}
+
+    /// What is true of a phone wherever it is.
+    void take_over(const phone& same) {
+      known = same.known;
+      condition = same.condition;
+      reads = same.reads;
+      heard = same.heard;
+      beat = same.beat;
+    }
 
     phone_config config;
     std::shared_ptr<const phone_target> target;
@@ -153,6 +177,16 @@ class dispatcher {
     std::uint32_t in_flight = 0;
     std::int64_t credit = 0;  // the policy's
     pace known;
+    rest condition;
+    std::optional<telemetry> reads;  // of the last heartbeat
+    time_point heard{};
+    seconds beat{0};  // between two heartbeats
+  };
+  /// The better ones are asked first, and the others only if none of these is free.
+  enum class standing : std::uint8_t {
+    sound,
+    spared,   // by its battery, its heat, or because it has stopped to say how it is
+    suspect,  // has just failed
   };
   struct waiter {
     ticket who;
@@ -162,6 +196,8 @@ class dispatcher {
   bool has_model(const phone& p, const want& wanted) const;
   bool serves(const phone& p, const want& wanted) const;
   bool usable(phone& p, time_point now) const;
+  static bool quiet(const phone& p, time_point now);
+  static standing how_good(const phone& p, time_point now);
   std::uint32_t permits(phone& p, time_point now) const;
   bool find_candidates(const want& wanted, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
@@ -170,6 +206,7 @@ class dispatcher {
   std::optional<error> why_never(const want& wanted, time_point now);
   std::string models_there() const;
   void rebuild(phone& p, phone_id id);
+  phone_status look_at(phone& p, time_point now) const;
   void forget_drained();
 
   dispatch_settings settings_;

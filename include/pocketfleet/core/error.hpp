@@ -14,6 +14,8 @@ namespace pocketfleet {
 enum class errc : std::uint8_t {
   // the client's: passed back, never retried, never charged to a phone
   bad_request,      ///< the request itself is wrong
+  unauthorized,     ///< the token is missing or not the one
+  forbidden,        ///< the token is good, but what is asked for is not allowed
   model_not_found,  ///< no phone has the model that was asked for
   unsupported,      ///< no engine of the fleet can do what was asked for
   rejected,         ///< the phone says that the request is wrong (`error::status` is the phone's)

@@ -25,7 +25,8 @@ constexpr engine_mask mask_of(engine_kind kind) {
 }
 inline constexpr engine_mask any_engine = mask_of(engine_kind::ollama) | mask_of(engine_kind::llama_server);
 
-/// One entry of phones.json. Host and port identify the phone across a reload.
+/// One entry of phones.json, or a phone that has registered itself. Its id, or else host and port, identify
+/// it across a change.
 struct phone_config {
   std::string name;  ///< unique; "host:port" unless the file says otherwise
   std::string host;  ///< IP literal or DNS name, without scheme or brackets
@@ -34,7 +35,9 @@ struct phone_config {
   std::uint32_t weight = 1;
   std::uint32_t max_concurrency = 1;          ///< permits
   engine_kind engine = engine_kind::unknown;  ///< unknown: detected by the prober
-  std::string serial;                         ///< adb serial, for the tools around the gateway
+  std::string serial{};                       ///< adb serial, for the tools around the gateway
+  std::string id{};            ///< the phone's own, by which its heartbeats are known; empty: it sends none
+  std::string token_sha256{};  ///< hex; heartbeats in its name need this token; empty: the fleet's will do
 
   bool operator==(const phone_config&) const = default;
 };

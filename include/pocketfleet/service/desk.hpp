@@ -46,8 +46,12 @@ class desk {
   /// asked for on the executor's thread (errc::aborted). Other errors: as dispatcher::acquire.
   task<result<permit>> acquire(executor where, const want& wanted, time_point deadline, std::stop_token stop);
 
-  void configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen);
+  /// Without a policy the present one stays.
+  void configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen = nullptr);
   void report(phone_id phone, const phone_report& found);
+
+  /// A heartbeat. How the phone stands then; nothing if there is none with that id.
+  std::optional<phone_status> hear(std::string_view id, const telemetry& reads, seconds interval);
   void tick();
 
   std::vector<phone_status> status();

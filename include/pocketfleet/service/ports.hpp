@@ -97,6 +97,9 @@ class reply {
 
   /// The status that was sent or begun; 0 before.
   virtual int status() const = 0;
+
+  /// Address of who asked, without port; empty if the connection is gone.
+  virtual std::string peer() const = 0;
 };
 
 /// How far a request had come.
@@ -132,6 +135,7 @@ struct http_call {
   std::string body;
   std::string request_id;
   std::string accept;
+  std::string authorization;
   time_point began{};
   executor where;                  ///< the worker
   phone_client* phones = nullptr;  ///< the worker's
@@ -175,6 +179,7 @@ class observer {
   virtual void on_retry(std::string_view reason) = 0;
   virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone
   virtual void on_probe(std::string_view phone, bool good) = 0;
+  virtual void on_heartbeat(std::string_view outcome) = 0;  ///< ok, stranger, or the name of an errc
   virtual void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) = 0;
 };
 

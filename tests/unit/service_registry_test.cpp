@@ -1,0 +1,162 @@
+#include "pocketfleet/service/registry.hpp"
+
+#include <gtest/gtest.h>
+
+namespace pocketfleet {
+namespace {
+
+using namespace std::chrono_literals;
+
+const std::string fleet_token(64, 'f');
+
+phone_config phone_of_file(std::string name, std::string host, std::string id = {},
+                           std::uint16_t port = 11434) {
+  phone_config p;
+  p.name = std::move(name);
+  p.host = std::move(host);
+  p.port = port;
+  p.id = std::move(id);
+  return p;
+}
+
+class registry_test : public testing::Test {
+ protected:
+  void begin(registration_mode mode, std::vector<phone_config> phones) {
+    settings.mode = mode;
+    settings.token_sha256 = fleet_token;
+    all.configure(settings, std::move(phones));
+  }
+  result<registry::taken> hear(const std::string& id, const std::string& peer, std::uint16_t port = 11434,
+                               std::optional<std::uint16_t> tunnel = {}) {
+    heartbeat h;
+    h.id = id;
+    h.name = "pixel";
+    h.engine = engine_kind::ollama;
+    h.port = port;
+    h.tunnel_port = tunnel;
+    return all.take(h, peer, fleet_token, now);
+  }
+  std::string where(const std::string& id) const {
+    for (const auto& p : all.fleet()) {
+      if (p.id == id) return p.host + ":" + std::to_string(p.port);
+    }
+    return "nowhere";
+  }
+
+  registration_settings settings{};
+  registry all;
+  time_point now{1h};
+};
+
+TEST_F(registry_test, off_moves_nobody) {
+  begin(registration_mode::off, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  const auto taken = hear("pf-a", "10.0.0.9");
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->phone, "a");
+  EXPECT_FALSE(taken->moved);
+  EXPECT_EQ(where("pf-a"), "10.0.0.1:11434");
+}
+
+TEST_F(registry_test, known_follows_the_files_phones) {
+  begin(registration_mode::known, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  EXPECT_FALSE(hear("pf-a", "10.0.0.1")->moved) << "it is where it was";
+  EXPECT_TRUE(hear("pf-a", "10.0.0.9", 8080)->moved);
+  EXPECT_EQ(where("pf-a"), "10.0.0.9:8080");
+  EXPECT_EQ(hear("pf-b", "10.0.0.2")->phone, "");
+  EXPECT_EQ(all.fleet().size(), 1U);
+}
+
+TEST_F(registry_test, open_lets_phones_join_under_names_of_their_own) {
+  begin(registration_mode::open, {phone_of_file("pixel", "10.0.0.1")});
+  EXPECT_EQ(hear("pf-a", "10.0.0.2")->phone, "pixel-2");
+  EXPECT_EQ(hear("pf-b", "10.0.0.3")->phone, "pixel-3");
+  EXPECT_EQ(all.fleet().size(), 3U);
+  EXPECT_FALSE(hear("pf-a", "10.0.0.2")->joined) << "only once";
+}
+
+TEST_F(registry_test, there_is_an_end_to_joining) {
+  settings.most = 2;
+  begin(registration_mode::open, {});
+  EXPECT_TRUE(hear("pf-a", "10.0.0.1"));
+  EXPECT_TRUE(hear("pf-b", "10.0.0.2"));
+  EXPECT_EQ(hear("pf-c", "10.0.0.3").error().code, errc::forbidden);
+  EXPECT_TRUE(hear("pf-a", "10.0.0.4")->moved) << "those that are in may move";
+}
+
+TEST_F(registry_test, the_address_has_to_be_in_a_network_of_phones) {
+  begin(registration_mode::open, {});
+  EXPECT_EQ(hear("pf-a", "8.8.8.8").error().code, errc::forbidden);
+  EXPECT_EQ(hear("pf-a", "10.0.0.1", 80).error().code, errc::forbidden);
+  EXPECT_TRUE(hear("pf-a", "127.0.0.1")->phone.empty()) << "over USB: where the engine is cannot be seen";
+  EXPECT_TRUE(all.fleet().empty());
+}
+
+TEST_F(registry_test, a_known_phone_over_usb_stays_where_the_file_says) {
+  begin(registration_mode::open, {phone_of_file("a", "127.0.0.1", "pf-a", 21000)});
+  EXPECT_EQ(hear("pf-a", "127.0.0.1")->phone, "a");
+  EXPECT_EQ(where("pf-a"), "127.0.0.1:21000");
+}
+
+TEST_F(registry_test, tunnels_end_at_ports_for_tunnels) {
+  begin(registration_mode::open, {});
+  EXPECT_EQ(hear("pf-a", "203.0.113.5", 11434, 22).error().code, errc::forbidden);
+  EXPECT_TRUE(hear("pf-a", "203.0.113.5", 11434, 20001)->joined) << "from anywhere";
+  EXPECT_EQ(where("pf-a"), "127.0.0.1:20001");
+}
+
+TEST_F(registry_test, a_static_phone_keeps_its_address_and_one_with_an_id_makes_room) {
+  begin(registration_mode::open, {phone_of_file("s", "10.0.0.1"), phone_of_file("a", "10.0.0.2", "pf-a")});
+  EXPECT_EQ(hear("pf-b", "10.0.0.1").error().code, errc::forbidden);
+  EXPECT_TRUE(hear("pf-b", "10.0.0.2")->joined);
+  EXPECT_EQ(where("pf-a"), "nowhere");
+  EXPECT_TRUE(hear("pf-a", "10.0.0.3")->moved) << "and is back with its next heartbeat";
+  EXPECT_EQ(where("pf-a"), "10.0.0.3:11434");
+  EXPECT_EQ(where("pf-b"), "10.0.0.2:11434");
+}
+
+TEST_F(registry_test, a_phone_moves_at_most_every_thirty_seconds) {
+  begin(registration_mode::known, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  EXPECT_TRUE(hear("pf-a", "10.0.0.2")->moved);
+  now += 29s;
+  EXPECT_FALSE(hear("pf-a", "10.0.0.3")->moved);
+  EXPECT_EQ(where("pf-a"), "10.0.0.2:11434");
+  now += 2s;
+  EXPECT_TRUE(hear("pf-a", "10.0.0.3")->moved);
+}
+
+TEST_F(registry_test, tokens) {
+  phone_config own = phone_of_file("a", "10.0.0.1", "pf-a");
+  own.token_sha256 = std::string(64, 'a');
+  begin(registration_mode::open, {own});
+  EXPECT_EQ(hear("pf-a", "10.0.0.1").error().code, errc::unauthorized) << "the fleet's will not do";
+  EXPECT_TRUE(all.knows(own.token_sha256));
+  EXPECT_TRUE(all.knows(fleet_token));
+  EXPECT_FALSE(all.knows(std::string(64, 'x')));
+  EXPECT_FALSE(all.knows(""));
+  settings.token_sha256.clear();
+  all.configure(settings, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  EXPECT_FALSE(all.listens());
+  EXPECT_FALSE(all.knows(""));
+  EXPECT_EQ(hear("pf-a", "10.0.0.1").error().code, errc::unauthorized);
+}
+
+TEST_F(registry_test, what_is_kept_brings_the_fleet_back) {
+  begin(registration_mode::open, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  hear("pf-a", "10.0.0.5");
+  hear("pf-b", "10.0.0.6", 8080);
+  registry later;
+  later.configure(settings, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  later.restore(all.registered());
+  EXPECT_EQ(later.fleet(), all.fleet());
+}
+
+TEST_F(registry_test, what_the_file_says_now_goes_before_what_was_heard) {
+  begin(registration_mode::open, {});
+  hear("pf-b", "10.0.0.6");
+  all.configure(settings, {phone_of_file("static", "10.0.0.6")});
+  ASSERT_EQ(all.fleet().size(), 1U);
+  EXPECT_EQ(all.fleet()[0].name, "static");
+}
+
+}  // namespace
+}  // namespace pocketfleet
