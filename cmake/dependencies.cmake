@@ -9,6 +9,12 @@ find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
 find_library(MIMALLOC mimalloc REQUIRED)
 
+find_library(QRENCODE qrencode REQUIRED)
+find_path(QRENCODE_INCLUDE qrencode.h REQUIRED)
+add_library(qrencode UNKNOWN IMPORTED)
+set_target_properties(qrencode PROPERTIES
+  IMPORTED_LOCATION ${QRENCODE} INTERFACE_INCLUDE_DIRECTORIES ${QRENCODE_INCLUDE})
+
 # Debian's prometheus-cpp config names a civetweb that is not packaged with it; the core library is all we use.
 find_path(PROMETHEUS_INCLUDE prometheus/registry.h REQUIRED)
 find_library(PROMETHEUS_CORE prometheus-cpp-core REQUIRED)

@@ -1,12 +1,15 @@
 #include "pocketfleet/app/commands.hpp"
 
 #include <csignal>
+#include <filesystem>
 #include <iostream>
 
 #include "pocketfleet/app/gateway.hpp"
+#include "pocketfleet/app/invitation.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/llama_processes.hpp"
 #include "pocketfleet/app/log.hpp"
+#include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/sim/fleet.hpp"
 
@@ -57,6 +60,13 @@ int run(const configuration& c, const std::string& file,
   return exit_good;
 }
 
+/// Text that a shell takes as one word, as it is.
+bool is_plain_word(std::string_view text) {
+  constexpr std::string_view letters =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+=,-";
+  return !text.empty() && text.size() <= 256 && text.find_first_not_of(letters) == std::string_view::npos;
+}
+
 void print_try(const std::string& address, std::string_view what) {
   std::cout << what << "\nTry:\n\n  curl -s http://" << address
             << R"(/ask -d '{"prompt":"Count to ten.","options":{"num_predict":10}}')"
@@ -92,6 +102,55 @@ int check(const std::string& file) {
             << (loaded.value.phones.size() == 1 ? " phone" : " phones") << ", listen "
             << to_string(listen_address{gateway.listener.address, gateway.listener.port}) << ", policy "
             << gateway.policy << '\n';
+  return exit_good;
+}
+
+int invite(const invite_arguments& arguments) {
+  const auto loaded = load_without_token(arguments.phones);
+  if (!loaded.ok()) {
+    print_mistakes(loaded, arguments.phones);
+    return exit_bad_file;
+  }
+  const gateway_settings& g = loaded.value.gateway;
+  if (g.registration.mode != registration_mode::open || g.registration.token_file.empty()) {
+    std::cerr
+        << arguments.phones
+        << R"(: phones cannot join. It takes, in "gateway": "registration": "open", "fleet_token_file": "token")"
+        << '\n';
+    return exit_bad_file;
+  }
+  if (arguments.model.empty() || arguments.model.front() == '-' || !is_plain_word(arguments.model)) {
+    std::cerr << "--model: expected a model's name, as qwen2.5:1.5b\n";
+    return exit_bad_file;
+  }
+  std::string address = arguments.address;
+  if (address.empty()) {
+    auto found = address_for_phones(g.listener);
+    if (!found) {
+      std::cerr << "pocketfleet: " << found.error().message << '\n';
+      return exit_bad_file;
+    }
+    address = std::move(*found);
+  } else if (!is_plain_word(address)) {
+    std::cerr << "--address: expected HOST:PORT\n";
+    return exit_bad_file;
+  }
+  const std::string& file = g.registration.token_file;
+  if (!std::filesystem::exists(file)) {
+    if (const auto made = write_atomically(file, new_token() + "\n"); !made) {
+      std::cerr << "pocketfleet: " << made.error().message << '\n';
+      return exit_failed;
+    }
+    std::cerr << "made " << file << ": the gateway takes it when it is started, or with SIGHUP\n";
+  }
+  const auto read = read_token(file);
+  if (read.wrong) {
+    std::cerr << to_string(*read.wrong, arguments.phones) << '\n';
+    return exit_bad_file;
+  }
+  const std::string command = join_command(address, read.token, arguments.model);
+  std::cout << "On the phone, in Termux (the token in it lets any phone join):\n\n  " << command << '\n';
+  if (arguments.qr) std::cout << '\n' << qr_code(command);
   return exit_good;
 }
 

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <random>
 
+#include "pocketfleet/app/embedded.hpp"
 #include "pocketfleet/app/log.hpp"
 #include "pocketfleet/app/settings_json.hpp"
 
@@ -101,6 +102,10 @@ void gateway::end_everything() {
 std::vector<route> gateway::routes() {
   auto all = api_.routes();
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
+  all.push_back({"/phone_setup.sh", "GET", [](http_call& call) -> task<> {
+                   std::string body(phone_setup_script());
+                   co_await call.out->send(200, "text/x-shellscript; charset=utf-8", std::move(body));
+                 }});
   all.push_back({"/metrics", "GET", [this](http_call& call) -> task<> {
                    std::string body = metrics_text();
                    co_await call.out->send(200, "text/plain; version=0.0.4; charset=utf-8", std::move(body));

@@ -23,6 +23,13 @@ int run(int argc, char** argv) {
   auto* check_command = app.add_subcommand("check", "Check a phones.json; exit code 0 if good, 2 if bad");
   check_command->add_option("FILE", file, "phones.json")->required();
 
+  pocketfleet::invite_arguments invite;
+  auto* invite_command = app.add_subcommand("invite", "Print the command by which a phone joins the fleet");
+  invite_command->add_option("--phones", invite.phones, "phones.json")->required();
+  invite_command->add_option("--address", invite.address, "HOST:PORT where phones reach the gateway");
+  invite_command->add_option("--model", invite.model, "What the phone is to serve");
+  invite_command->add_flag("--qr", invite.qr, "As a QR code too");
+
   pocketfleet::demo_arguments demo;
   auto* demo_command = app.add_subcommand("demo", "Serve a small fleet of simulated phones");
   demo_command->add_option("--listen", demo.listen, "ADDR:PORT (default 127.0.0.1:8000)");
@@ -47,6 +54,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
     if (*serve_command) return pocketfleet::serve(serve);
     if (*check_command) return pocketfleet::check(file);
+    if (*invite_command) return pocketfleet::invite(invite);
     if (*demo_command) return pocketfleet::demo(demo);
     return pocketfleet::sim_phones(sim);
   } catch (const CLI::ParseError& e) {

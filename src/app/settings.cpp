@@ -76,20 +76,29 @@ void read_document(configuration& into, const place& from) {
 constexpr std::size_t least_token = 16;
 constexpr std::size_t longest_token = 256;
 
-/// The fleet's token: one line that a HTTP field can carry, in a file that nobody else can read.
-void read_token(registration_settings& into, std::vector<mistake>& mistakes) {
-  const auto refuse = [&](std::string found, std::string expected) {
-    mistakes.push_back({"gateway.fleet_token_file", std::move(found), std::move(expected)});
+/// Paths count from the file's own folder.
+void resolve_paths(registration_settings& registration, const std::string& file) {
+  const auto folder = std::filesystem::path(file).parent_path();
+  for (std::string* path : {&registration.token_file, &registration.registered_file}) {
+    if (!path->empty()) *path = (folder / *path).string();
+  }
+  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
+}
+
+}  // namespace
+
+token_or_mistake read_token(const std::string& file) {
+  const auto refuse = [](std::string found, std::string expected) {
+    return token_or_mistake{{}, mistake{"gateway.fleet_token_file", std::move(found), std::move(expected)}};
   };
-  const descriptor opened(::open(into.token_file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat about {};
   if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
-    return refuse(into.token_file + ": " + std::generic_category().message(errno),
+    return refuse(file + ": " + std::generic_category().message(errno),
                   "a file with the fleet's token; \"pocketfleet invite\" makes one");
   }
   if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
-  if ((about.st_mode & 077U) != 0)
-    return refuse("a file that others can read", "chmod 600 " + into.token_file);
+  if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
   std::string text(longest_token + 2, '\0');
   const auto n = ::read(opened.fd(), text.data(), text.size());
   text.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
@@ -98,24 +107,24 @@ void read_token(registration_settings& into, std::vector<mistake>& mistakes) {
   if (text.size() < least_token || text.size() > longest_token || !plain) {
     return refuse("a file with something else", "one line of 16 to 256 printable characters without spaces");
   }
-  into.token_sha256 = sha256_hex(text);
+  return {std::move(text), std::nullopt};
 }
-
-/// Paths count from the file's own folder.
-void read_what_is_named(loaded_configuration& loaded, const std::string& file) {
-  auto& registration = loaded.value.gateway.registration;
-  const auto folder = std::filesystem::path(file).parent_path();
-  for (std::string* path : {&registration.token_file, &registration.registered_file}) {
-    if (!path->empty()) *path = (folder / *path).string();
-  }
-  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
-  if (!registration.token_file.empty()) read_token(registration, loaded.mistakes);
-  if (!loaded.ok()) loaded.value = {};
-}
-
-}  // namespace
 
 loaded_configuration load_configuration(const std::string& file) {
+  loaded_configuration loaded = load_without_token(file);
+  auto& registration = loaded.value.gateway.registration;
+  if (!loaded.ok() || registration.token_file.empty()) return loaded;
+  auto read = read_token(registration.token_file);
+  if (read.wrong) {
+    loaded.mistakes.push_back(std::move(*read.wrong));
+    loaded.value = {};
+  } else {
+    registration.token_sha256 = sha256_hex(read.token);
+  }
+  return loaded;
+}
+
+loaded_configuration load_without_token(const std::string& file) {
   // Without O_NONBLOCK a named pipe would hold up the start, or the reload of a gateway that is serving.
   const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat about {};
@@ -139,7 +148,7 @@ loaded_configuration load_configuration(const std::string& file) {
   }
   text.resize(size);
   loaded_configuration loaded = parse_configuration(text);
-  if (loaded.ok()) read_what_is_named(loaded, file);
+  if (loaded.ok()) resolve_paths(loaded.value.gateway.registration, file);
   return loaded;
 }
 

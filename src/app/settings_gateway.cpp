@@ -47,8 +47,7 @@ setting<gateway_settings> path(std::string_view key, std::string registration_se
   return {key,
           [field](gateway_settings& into, const place& from) {
             const auto* text = from.value.get_ptr<const std::string*>();
-            if (text == nullptr || text->size() > 4096 ||
-                text->find('\0') != std::string::npos) {
+            if (text == nullptr || text->size() > 4096 || text->find('\0') != std::string::npos) {
               return from.refuse("the path of a file, from the folder of this one");
             }
             into.registration.*field = *text;

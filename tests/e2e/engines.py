@@ -13,15 +13,20 @@ from harness import ROOT, Process, until
 TESTBED = ROOT / "tests" / "testbed"
 
 
+def required(what):
+    """Skips loudly; fails where $POCKETFLEET_REQUIRE_ENGINE says that everything has to be there."""
+    why = f"{what}: NOT TESTED"
+    if os.environ.get("POCKETFLEET_REQUIRE_ENGINE"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 def unpacked(tool):
     """The folder with a tool's programs. Where it cannot be had: skipped, or failed if $POCKETFLEET_REQUIRE_ENGINE."""
     done = subprocess.run([TESTBED / "unpack.sh", tool], capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return pathlib.Path(done.stdout.strip())
-    why = f"{tool} CANNOT BE UNPACKED, NOT TESTED: {done.stderr.strip().splitlines()[-1:]}"
-    if os.environ.get("POCKETFLEET_REQUIRE_ENGINE"):
-        pytest.fail(why)
-    pytest.skip(why)
+    return required(f"{tool} cannot be unpacked: {done.stderr.strip().splitlines()[-1:]}")
 
 
 def make_model(file, *arguments):

@@ -18,6 +18,15 @@ int serve(const serve_arguments& arguments);
 
 int check(const std::string& file);
 
+struct invite_arguments {
+  std::string phones;
+  std::string address;  ///< HOST:PORT where phones reach the gateway; empty: as the file says
+  std::string model = "qwen2.5:1.5b";
+  bool qr = false;
+};
+/// Prints how a phone joins; makes the fleet's token if there is none yet.
+int invite(const invite_arguments& arguments);
+
 struct demo_arguments {
   std::string listen;
   unsigned phones = 4;

@@ -1,6 +1,7 @@
 // Everything that phones.json and the command line can say, in one place.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,17 @@ struct loaded_configuration {
 /// With a file, paths in it count from its folder, and what it names is looked at too: the fleet's token is
 /// read.
 loaded_configuration load_configuration(const std::string& file);
+
+/// The same without reading the fleet's token.
+loaded_configuration load_without_token(const std::string& file);
+
+/// The fleet's token from its file: one line that an HTTP field can carry, in a file that nobody else can
+/// read.
+struct token_or_mistake {
+  std::string token{};
+  std::optional<mistake> wrong{};
+};
+token_or_mistake read_token(const std::string& file);
 loaded_configuration parse_configuration(std::string_view text);
 
 /// "FILE: phones[2].weight: found 0, expected a whole number from 1 to 1000"
