@@ -259,7 +259,8 @@ class Gateway(Process):
     `before`: a command that ends by running the one behind it.
     """
 
-    def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None, before=()):
+    def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None, before=(),
+                 listen="127.0.0.1:0"):
         self.file = pathlib.Path(folder) / "phones.json"
         # $POCKETFLEET_E2E_SETTINGS, as '{"workers": 4}', runs the same tests with other settings.
         everywhere = json.loads(os.environ.get("POCKETFLEET_E2E_SETTINGS", "{}"))
@@ -268,9 +269,9 @@ class Gateway(Process):
         self._counting = threading.Lock()
         self.write(phones)
         super().__init__("gateway", [*before, program(), "serve", "--phones", str(self.file), "--listen",
-                                     "127.0.0.1:0", *arguments], env=env)
+                                     listen, *arguments], env=env)
         with self.starting():
-            self.port = int(self.log.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+            self.port = int(self.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
             self.url = f"http://127.0.0.1:{self.port}"
             self.wait_healthy(len(phones) if healthy is None else healthy)
 

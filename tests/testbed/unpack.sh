@@ -2,7 +2,7 @@
 # Unpacks real programs for the tests and benchmarks into a cache folder, without root and without installing them:
 # installing would start services and change the machine.
 #
-#   tests/testbed/unpack.sh TOOL...      TOOL: llama | prometheus | haproxy | nginx
+#   tests/testbed/unpack.sh TOOL...      TOOL: llama | prometheus | haproxy | nginx | sshd
 #
 # Prints, for each tool, the folder with its programs (stdout); what it does goes to stderr. What is there already is
 # left as it is. The cache: $POCKETFLEET_CACHE, or $XDG_CACHE_HOME/pocketfleet, or ~/.cache/pocketfleet.
@@ -11,6 +11,7 @@
 #   prometheus   prometheus, promtool       from the machine's own suite, as are
 #   haproxy      haproxy
 #   nginx        nginx
+#   sshd         sshd
 set -euo pipefail
 
 say() { printf 'unpack: %s\n' "$*" >&2; }
@@ -147,13 +148,19 @@ unpack_nginx() {
     "$1/bin/nginx" -v 2>/dev/null || die "nginx does not run"
 }
 
+unpack_sshd() {
+    unpack_from_suite "$1" openssh-server
+    program "$1" sshd "$with_libraries" @/usr/sbin/sshd
+    "$1/bin/sshd" -V 2>&1 | grep -q OpenSSH || die "sshd does not run"
+}
+
 exec 9>"$cache/.lock"
 if ! flock -n 9; then
     say "waiting for another one that is unpacking into $cache"
     flock 9
 fi
 for tool in "$@"; do
-    [[ " llama prometheus haproxy nginx " == *" $tool "* ]] || die "'$tool' is not known (--help lists them)"
+    [[ " llama prometheus haproxy nginx sshd " == *" $tool "* ]] || die "'$tool' is not known (--help lists them)"
     place=$cache/$tool-1 # the number goes up when what is unpacked changes
     if [[ ! -d $place ]]; then
         work=$(mktemp -d "$cache/.unpacking.XXXXXX")

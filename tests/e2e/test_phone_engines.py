@@ -1,0 +1,211 @@
+"""scripts/phone_setup.sh from nothing to an answer with a real llama-server and rpc-server, and through a real sshd."""
+import json
+import os
+import pathlib
+import pwd
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+import engines
+from client import counted, fresh, request
+from harness import until
+from termux import Termux
+
+TOKEN = "fleet-token-0123456789"
+
+
+@pytest.fixture
+def termux(tmp_path, llama_programs):
+    made = []
+
+    def make():
+        made.append(Termux(tmp_path / f"phone-{len(made)}", llama_programs))
+        return made[-1]
+    yield make
+    for phone in made:
+        phone.close()
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o600)
+    return file
+
+
+def entry_of(phone):
+    found = json.loads(phone.good("print-config"))
+    return found[0] if isinstance(found, list) else found
+
+
+def test_from_nothing_to_an_answer(start, termux, counting_model):
+    pixel = termux()
+    port = engines.free_port()
+    said = pixel.good(str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked", "--port", port,
+                      "--ctx", "1024", "--yes", "--gateway", "none")
+    assert f'"port": {port}' in said.replace('"port":', '"port": ').replace("  ", " "), said
+    gateway = start.gateway([entry_of(pixel)])
+    assert gateway.ask(fresh(), tokens=50).content() == counted(50)
+    again = pixel.good("install")
+    assert "unchanged" in again and gateway.ask(fresh(), tokens=5).content() == counted(5)
+    status = json.loads(pixel.good("status", "--json"))
+    assert "run" in json.dumps(status)
+    pixel.good("stop")
+    until(lambda: not gateway.health()[0]["healthy"], "the gateway to see that it has stopped")
+    pixel.good("start")
+    gateway.wait_healthy(1)
+    assert gateway.ask(fresh(), tokens=5).content() == counted(5)
+    pixel.good("uninstall", "--purge", "--yes")
+    assert not (pixel.home / "pocketfleet").exists()
+    assert not [p for p in (pixel.prefix / "var/service").glob("pocketfleet-*")]
+
+
+def test_the_roles_of_a_split_model(start, termux, counting_model):
+    """Two workers and a master by the script's own command lines; the model's layers are on the workers."""
+    workers = []
+    for _ in range(2):
+        worker, port = termux(), engines.free_port()
+        worker.good("install", "--engine", "llama-release", "--engine-sha256", "unchecked", "--role", "rpc-worker",
+                    "--port", port, "--yes", "--gateway", "none")
+        worker.good("start")
+        until(lambda: "rpc" in worker.service_log("engine").lower(), "the worker to be up")
+        workers.append((worker, port))
+    master, port = termux(), engines.free_port()
+    master.good(str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked", "--role", "rpc-master",
+                "--port", port, "--rpc", ",".join(f"127.0.0.1:{p}" for _, p in workers), "--tensor-split", "1,1",
+                "--ngl", "99", "--ctx", "512", "--yes", "--gateway", "none")
+    gateway = start.gateway([entry_of(master)])
+    assert gateway.ask(fresh(), tokens=30).content() == counted(30)
+    for worker, _ in workers:
+        assert "Accepted client connection" in worker.service_log("engine"), worker.outputs()
+
+
+# ---- through a tunnel
+
+
+class Sshd:
+    """A real sshd on loopback, for one user, with the keys that are in `authorized`."""
+
+    def __init__(self, start, programs, folder):
+        self.folder = folder
+        self.port = engines.free_port()
+        self.user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.authorized = folder / "authorized_keys"
+        self.authorized.touch()
+        key = folder / "host_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=30)
+        self.host_key = " ".join((folder / "host_key.pub").read_text().split()[:2])
+        (folder / "config").write_text(f"""
+Port {self.port}
+ListenAddress 127.0.0.1
+HostKey {key}
+AuthorizedKeysFile {self.authorized}
+PidFile none
+StrictModes no
+UsePAM yes
+PasswordAuthentication no
+ClientAliveInterval 1
+ClientAliveCountMax 2
+""")
+        self.command = [str(programs / "sshd"), "-D", "-e", "-f", str(folder / "config")]
+        if os.geteuid() == 0:  # as root it wants a user of its own and a folder in /run; as another it serves that one
+            for path in (folder, *folder.parents[:3]):
+                os.chmod(path, os.stat(path).st_mode | stat.S_IXOTH | stat.S_IROTH)
+            os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)
+            self.command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *self.command]
+        self.start = start
+        self.run()
+
+    def run(self):
+        self.process = self.start.process("sshd", self.command)
+        self.process.log.wait_for("Server listening on")
+
+
+@pytest.fixture
+def sshd(start, tmp_path_factory):
+    programs = engines.unpacked("sshd")
+    folder = pathlib.Path(subprocess.run(["mktemp", "-d", "/tmp/pf-sshd.XXXXXX"], capture_output=True, text=True,
+                                         check=True).stdout.strip())
+    if os.geteuid() == 0:  # the unpacked programs lie in root's home
+        subprocess.run(["cp", "-a", str(programs.parent), str(folder / "programs")], check=True)
+        programs = folder / "programs" / "bin"
+    yield Sshd(start, programs, folder)
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def answers(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_tunnel_goes_up_and_comes_back(start, termux, counting_model, sshd, token_file):
+    remote, port = engines.free_port(), engines.free_port()
+    gateway = start.gateway([], {"registration": "open", "fleet_token_file": str(token_file),
+                                 "tunnel_ports": f"{min(remote, 65535)}-{remote}"})
+    pixel = termux()
+    said = pixel.good(str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked", "--port", port,
+                      "--ctx", "1024", "--yes", "--device-id", "pf-1", "--gateway", gateway.url, "--interval", "2",
+                      "--tunnel", f"{sshd.user}@127.0.0.1:{sshd.port}", "--remote-port", remote, "--tunnel-host-key",
+                      sshd.host_key, env={"POCKETFLEET_TOKEN": TOKEN})
+    # The host's side as the script prints it.
+    line = next(line.strip() for line in said.splitlines() if line.strip().startswith("restrict,"))
+    assert f'permitlisten="127.0.0.1:{remote}"' in line
+    sshd.authorized.write_text(line + "\n")
+    until(lambda: answers(remote), "the tunnel to be up", bound=30)
+    until(lambda: [p for p in gateway.health() if p["healthy"] and p["port"] == remote], "the phone to be in the fleet",
+          bound=20)
+    assert gateway.ask(fresh(), tokens=20).content() == counted(20)
+
+    # The connection dies: runit starts it again (here the test does, in its place).
+    os.kill(pixel.pid_of("tunnel"), signal.SIGKILL)
+    until(lambda: not answers(remote), "the tunnel to be down")
+    until(lambda: not any(p["healthy"] for p in gateway.health()), "the gateway to see it")
+    pixel.good("restart")
+    until(lambda: answers(remote), "the tunnel to be back", bound=30)
+    gateway.wait_healthy(1)
+    assert gateway.ask(fresh(), tokens=20).content() == counted(20)
+
+
+def test_a_key_that_is_restricted_can_do_nothing_else(start, termux, counting_model, sshd):
+    remote = engines.free_port()
+    pixel = termux()
+    said = pixel.good("install", str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked",
+                      "--port", engines.free_port(), "--yes", "--gateway", "none", "--tunnel",
+                      f"{sshd.user}@127.0.0.1:{sshd.port}", "--remote-port", remote, "--tunnel-host-key", sshd.host_key)
+    sshd.authorized.write_text(next(x.strip() for x in said.splitlines() if x.strip().startswith("restrict,")) + "\n")
+    ssh = ["ssh", "-T", "-F", "none", "-p", str(sshd.port), "-i", str(pixel.home / "pocketfleet/ssh/id_ed25519"), "-o",
+           "BatchMode=yes", "-o", f"UserKnownHostsFile={pixel.home}/pocketfleet/ssh/known_hosts", "-o",
+           "ExitOnForwardFailure=yes", "-o", "IdentitiesOnly=yes"]
+    other = engines.free_port()
+    done = subprocess.run([*ssh, "-N", "-R", f"127.0.0.1:{other}:127.0.0.1:1", f"{sshd.user}@127.0.0.1"],
+                          capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0 and "remote port forwarding failed" in done.stderr, done.stderr
+
+
+def test_a_stale_listener_is_waited_out(start, termux, counting_model, sshd):
+    """The host still holds the port of a connection that is dead: the new one tries until it is free."""
+    remote = engines.free_port()
+    pixel = termux()
+    said = pixel.good("install", str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked",
+                      "--port", engines.free_port(), "--yes", "--gateway", "none", "--tunnel",
+                      f"{sshd.user}@127.0.0.1:{sshd.port}", "--remote-port", remote, "--tunnel-host-key", sshd.host_key)
+    sshd.authorized.write_text(next(x.strip() for x in said.splitlines() if x.strip().startswith("restrict,")) + "\n")
+    run_file = pixel.prefix / "var/service/pocketfleet-tunnel/run"
+    with socket.socket() as stale:
+        stale.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stale.bind(("127.0.0.1", remote))
+        stale.listen()
+        done = subprocess.run([str(run_file)], env=pixel.env, cwd=run_file.parent, capture_output=True, text=True,
+                              timeout=60)
+        assert done.returncode != 0 and "remote port forwarding failed" in done.stdout + done.stderr
+    tunnel = start.process("tunnel", [str(run_file)], env=pixel.env)
+    until(lambda: answers(remote), "the tunnel to be up", bound=30)
+    assert tunnel.running()
