@@ -36,6 +36,9 @@ proc_root=${POCKETFLEET_PROC:-/proc}
 state_dir=$home/state
 models_dir=$home/models
 boot_file=$HOME/.termux/boot/10-pocketfleet
+# The programs called from here have no business with the token.
+environment_token=${POCKETFLEET_TOKEN:-}
+unset POCKETFLEET_TOKEN
 # sv, runsvdir and svlogd find their places by these two. A shell older than termux-services does not have them.
 export PREFIX SVDIR=$PREFIX/var/service LOGDIR=$PREFIX/var/log
 
@@ -83,8 +86,8 @@ Network
   --i-trust-this-lan      listen for everybody in this network, without a key (Ollama and RPC have none).
                           Without --bind it means --bind 0.0.0.0
   --api-key-file FILE     key for llama-server; 'none' takes a former key away
-  --tunnel USER@HOST[:PORT]   leads a port of the gateway's host to this engine, by ssh
-  --remote-port N         that port (20000..20999, by default made from the phone's id)
+  --tunnel USER@HOST[:PORT]|none   leads a port of the gateway's host to this engine, by ssh
+  --remote-port N         that port (20000..20999; by default below 20500, made from the phone's id)
   --tunnel-host-key 'ssh-ed25519 AAAA...'   the host's key; else it is fetched, shown and must be confirmed (or --yes)
 
 Gateway
@@ -265,8 +268,9 @@ limited() {
     return "$status"
 }
 
-# quick COMMAND...: short questions to the phone, silent, never longer than 5 s
-quick() { timeout -k 1 5 "$@" 2>/dev/null </dev/null; }
+# quick COMMAND...: short questions to the phone, silent, never longer than quick_seconds
+quick_seconds=5
+quick() { timeout -k 1 "$quick_seconds" "$@" 2>/dev/null </dev/null; }
 
 # put_file PATH MODE: standard input becomes the file, at once or not at all; sets `changed` when it was not so before
 put_file() {
@@ -483,6 +487,7 @@ matching() {
 
 # Defaults, checks, and what follows from the options. Nothing is asked and nothing is changed here.
 resolve_options() {
+    local digits
     : "${option[role]:=standalone}" "${option[ctx]:=4096}" "${option[parallel]:=1}" "${option[keep_alive]:=24h}"
     : "${option[threads]:=auto}" "${option[flash_attn]:=off}" "${option[gpu]:=off}" "${option[interval]:=10}"
     : "${option[autostart]:=yes}" "${option[wake_lock]:=yes}" "${option[gateway]:=none}"
@@ -512,7 +517,12 @@ resolve_options() {
     matching rpc '^[A-Za-z0-9.-]+:[0-9]+(,[A-Za-z0-9.-]+:[0-9]+)*$' 'HOST:PORT,HOST:PORT,...'
     matching tensor_split '^[0-9.]+(,[0-9.]+)*$' 'numbers with commas between'
     matching gateway '^(none|auto|https?://[^/ ]+(/[^ ]*)?)$' 'a URL such as http://192.168.1.10:8000, auto or none'
-    matching tunnel '^[A-Za-z0-9._-]+@([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$' 'USER@HOST or USER@HOST:PORT'
+    [[ ${option[tunnel]:-} != none ]] || option[tunnel]=''
+    matching tunnel '^[A-Za-z0-9_][A-Za-z0-9._-]*@([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$' \
+        'USER@HOST or USER@HOST:PORT, or none'
+    digits=${option[tunnel]:-}
+    digits=${digits##*:}
+    if [[ $digits =~ ^[0-9]+$ ]] && ((10#$digits > 65535)); then misused "--tunnel is '${option[tunnel]}'; there is no port $digits"; fi
     matching tunnel_host_key '^(ssh-|ecdsa-)[a-z0-9-]+ [A-Za-z0-9+/=]+( .*)?$' "a key such as 'ssh-ed25519 AAAA...'"
     option[gateway]=${option[gateway]%/}
     family=llama
@@ -588,8 +598,8 @@ resolve_address() {
             *) port=8080 ;;
         esac
     fi
-    if [[ -n ${option[tunnel]:-} && ${option[tunnel]} != none ]]; then
-        tunnel_port=${option[remote_port]:-$((20000 + $(printf '%s' "$(phone_id)" | cksum | cut -d' ' -f1) % 1000))}
+    if [[ -n ${option[tunnel]:-} ]]; then
+        tunnel_port=${option[remote_port]:-$((20000 + $(printf '%s' "$(phone_id)" | cksum | cut -d' ' -f1) % 500))}
     fi
 }
 
@@ -678,7 +688,7 @@ big_cores() {
         printf 'little %s\n' "$little_parts"
         cpu_parts | sed 's/^/part /'
         cpu_frequencies | sed 's/^/freq /'
-        printf 'all %s\n' "$(nproc 2>/dev/null || echo 2)"
+        printf 'all %s\n' "$(quick nproc || echo 2)"
     } | awk '
         $1 == "little" { for (i = 2; i <= NF; i++) little[$i] = 1 }
         $1 == "part" { parts++; if ($3 in little) { is_little[$2] = 1; littles++ } }
@@ -767,7 +777,7 @@ file_step() {
 
 # ---- downloads
 
-human_size() { awk -v n="$1" 'BEGIN { if (n >= 1e9) printf "%.2f GB", n / 1e9; else if (n >= 1e6) printf "%.1f MB", n / 1e6; else printf "%d B", n }'; }
+human_size() { awk -v n="$1" 'BEGIN { if (n >= 1e9) printf "%.2f GB", n / 1e9; else if (n >= 1e6) printf "%.1f MB", n / 1e6; else if (n >= 1e3) printf "%.1f kB", n / 1e3; else printf "%d B", n }'; }
 file_size() { stat -Lc %s "$1" 2>/dev/null || echo 0; }
 
 remote_size() {
@@ -1063,8 +1073,8 @@ END
 inner_ollama() {
     cat <<END
 version=$ollama_version
-sum_arm64=$ollama_sha256_arm64
-sum_amd64=$ollama_sha256_amd64
+arm64_sha256=$ollama_sha256_arm64
+amd64_sha256=$ollama_sha256_amd64
 
 END
     cat <<'END'
@@ -1072,8 +1082,8 @@ main() {
     local arch sum archive
     arch=$(dpkg --print-architecture)
     case $arch in
-        arm64) sum=$sum_arm64 ;;
-        amd64) sum=$sum_amd64 ;;
+        arm64) sum=$arm64_sha256 ;;
+        amd64) sum=$amd64_sha256 ;;
         *)
             echo "Ollama is not made for $arch" >&2
             exit 1
@@ -1119,10 +1129,11 @@ write_id() {
 }
 
 token_source() {
-    if [[ -n ${POCKETFLEET_TOKEN:-} ]]; then
-        printf '%s' "$POCKETFLEET_TOKEN"
+    if [[ -n $environment_token ]]; then
+        printf '%s' "$environment_token"
     elif [[ -n ${option[token_file]:-} ]]; then
         [[ -r ${option[token_file]} ]] || misused "cannot read the token file ${option[token_file]}"
+        [[ -s ${option[token_file]} ]] || misused "the token file ${option[token_file]} is empty"
         head -n 1 "${option[token_file]}" | tr -d '\r\n'
     elif [[ -s $home/token ]]; then
         head -n 1 "$home/token" | tr -d '\r\n'
@@ -1146,7 +1157,6 @@ write_api_key() {
         '') ;;
         none) remove "$home/api_key" ;;
         *)
-            [[ -s ${given[api_key_file]} ]] || misused "the key file ${given[api_key_file]} is empty or not there"
             if ((dry_run)); then
                 say "would copy ${given[api_key_file]} to $home/api_key (mode 600)"
             else
@@ -1199,13 +1209,16 @@ copy_file() {
 
 # Brings the GGUF file to $model_file (or, by path, leaves it where Ollama can read it)
 fetch_gguf() {
+    local found
     if [[ $model_form == url ]]; then
         [[ -n ${option[sha256]:-} ]] || warn "no --sha256 was given, so nobody can tell whether the right file came"
         download "${option[model]}" "$model_file" "${option[sha256]:-}"
     else
         [[ -f ${option[model]} ]] || ((dry_run)) || die "there is no file ${option[model]}"
         if [[ -n ${option[sha256]:-} ]] && ((!dry_run)); then
-            [[ $(sha256sum <"${option[model]}") == "${option[sha256],,} "* ]] || die "${option[model]} has another checksum than --sha256"
+            found=$(sha256sum "${option[model]}" | cut -d' ' -f1)
+            [[ $found == "${option[sha256],,}" ]] ||
+                die "wrong checksum of ${option[model]}: expected sha256 ${option[sha256],,}, found $found"
             say "sha256 is right"
         fi
         if [[ $family == llama && $(readlink -f "${option[model]}") != "$(readlink -f "$model_file")" ]]; then
@@ -1258,10 +1271,10 @@ with_bearer() {
     shift
     if [[ -s $file ]]; then secret=$(grep -v '^#' "$file" | head -n 1 | tr -d '\r\n'); fi
     if [[ -z $secret ]]; then
-        curl "$@" </dev/null
+        timeout -k 5 660 curl "$@" </dev/null
     else
         secret=${secret//\\/\\\\}
-        printf 'header = "Authorization: Bearer %s"\n' "${secret//\"/\\\"}" | curl --config - "$@"
+        printf 'header = "Authorization: Bearer %s"\n' "${secret//\"/\\\"}" | timeout -k 5 660 curl --config - "$@"
     fi
 }
 
@@ -1681,7 +1694,8 @@ On the gateway's host, once, for the tunnel:
   1. as root, a user that can do nothing else (if there is none yet):
        useradd --create-home --shell /usr/sbin/nologin ${option[tunnel]%%@*}
   2. this line in ~${option[tunnel]%%@*}/.ssh/authorized_keys:
-       restrict,port-forwarding,permitlisten="127.0.0.1:$tunnel_port" $public
+       restrict,port-forwarding,permitlisten="127.0.0.1:$tunnel_port",permitopen="127.0.0.1:1",command="/usr/sbin/nologin" $public
+     (this port and nothing else: no other one, no connection from the host onwards, no command)
   3. in /etc/ssh/sshd_config, then "systemctl reload ssh", so that the port of a lost phone is free again after a minute:
        ClientAliveInterval 15
        ClientAliveCountMax 3
@@ -1717,6 +1731,10 @@ install() {
     [[ $model_form != none || ${option[role]} == rpc-worker ]] || misused "which model? Give --model TAG, URL or PATH"
     # Better before the first download than after it.
     if [[ ${option[engine]} == llama-release && -z ${option[llama_bin]:-} ]]; then engine_checksum >/dev/null || exit; fi
+    if [[ -n ${given[api_key_file]:-} && ${given[api_key_file]} != none && ! -s ${given[api_key_file]} ]]; then
+        misused "the key file ${given[api_key_file]} is empty or not there"
+    fi
+    token_source >/dev/null || exit
     ask_about_lan
     resolve_bind
     find_gateway
@@ -1725,7 +1743,6 @@ install() {
     file_step id write_id
     resolve_address
     file_step token write_token
-    unset POCKETFLEET_TOKEN
     file_step api-key write_api_key
     step engine "${option[engine]}" "${option[role]}" "${option[engine_url]:-$llama_url}" "${option[engine_sha256]:-}" \
         "${option[llama_bin]:-}" "$(inner_script)" -- install_engine
@@ -1736,6 +1753,9 @@ install() {
         step model "$model_form" "${option[model]}" "${option[sha256]:-}" "$model_file" -- install_model
     fi
     if [[ -n $tunnel_port ]]; then
+        if ((dry_run)) && [[ -z ${option[remote_port]:-}$(phone_id) ]]; then
+            say "the remote port $tunnel_port stands for one that is made from the phone's id"
+        fi
         step tunnel "${option[tunnel]}" "${option[tunnel_host_key]:-}" -- install_tunnel
     fi
     file_step services write_services
@@ -1887,7 +1907,7 @@ stop() {
 
 # The entry of the gateway's phones.json, seen from the gateway: through a tunnel the phone is a port of its own host.
 print_config() {
-    local host=$bind entry_port=$port id name token='' fields
+    local host=$bind entry_port=$port id name fields
     [[ ${option[role]} != rpc-worker ]] || die "an RPC worker has no entry in phones.json; its master wants --rpc $(rpc_address)"
     if [[ -n $tunnel_port ]]; then
         host=127.0.0.1 entry_port=$tunnel_port
@@ -1909,10 +1929,6 @@ print_config() {
     [[ -z $model_name ]] || fields+=",\"model\":$(json_string "$model_name")"
     fields+=",\"max_concurrency\":${option[parallel]}"
     [[ -z $id ]] || fields+=",\"id\":$(json_string "$id")"
-    if [[ -s $home/token ]]; then
-        token=$(head -n 1 "$home/token" | tr -d '\r\n' | sha256sum)
-        fields+=",\"token_sha256\":\"${token%% *}\""
-    fi
     printf '{%s}\n' "$fields"
 }
 
@@ -2203,7 +2219,7 @@ understand_heartbeat() {
         delay_ms=$((failures > 6 ? 60000 : 1000 << (failures - 1)))
         case $http in
             401) text="the gateway refuses the token (401); put the right one into $home/token" delay_ms=60000 ;;
-            403) text="the gateway takes no heartbeats from this address (403)" delay_ms=60000 ;;
+            403) text="the gateway refuses this phone (403): $reason" delay_ms=60000 ;;
             404) text="the gateway takes no heartbeats at ${option[gateway]}/fleet/heartbeat (404)" delay_ms=60000 ;;
             000) text="no answer from the gateway: $trouble" reason=$trouble ;;
             *) text="the gateway answers $http: $reason" ;;
@@ -2223,10 +2239,9 @@ agent() {
     find_gateway
     [[ ${option[gateway]} == http* ]] || misused "the agent wants --gateway URL"
     if [[ -n ${option[token_file]:-} ]]; then token_path=${option[token_file]}; fi
-    if [[ -n ${POCKETFLEET_TOKEN:-} ]]; then
-        printf '%s\n' "$POCKETFLEET_TOKEN" | put_file "$home/token" 600
+    if [[ -n $environment_token ]]; then
+        printf '%s\n' "$environment_token" | put_file "$home/token" 600
         token_path=$home/token
-        unset POCKETFLEET_TOKEN
     fi
     [[ -s $token_path ]] || log "there is no token at $token_path; the gateway may refuse this phone"
     id=$(phone_id)
@@ -2288,7 +2303,7 @@ measure_model() {
 free_bytes() {
     local directory=$home
     while [[ ! -d $directory ]]; do directory=${directory%/*}; done
-    df -Pk "${directory:-/}" 2>/dev/null | awk 'NR == 2 { printf "%.0f\n", $4 * 1024 }' || true
+    quick df -Pk "${directory:-/}" | awk 'NR == 2 { printf "%.0f\n", $4 * 1024 }' || true
 }
 
 # Room for the key-value cache, by the rule that a token takes about 1/32768 of a 4-bit model (1.5B: 32 kB; 8B: 140 kB)
@@ -2326,6 +2341,8 @@ finding() {
 
 doctor() {
     local sdk release
+    # Where one command of Android hangs most do, and there are a dozen questions.
+    quick_seconds=3
     sdk=$(android_property ro.build.version.sdk)
     release=$(android_property ro.build.version.release)
     [[ $sdk =~ ^[0-9]+$ ]] || sdk=0
@@ -2345,7 +2362,11 @@ doctor() {
 
 doctor_termux() {
     local sdk=$1 release=$2
-    if ((sdk > 0)); then finding good "Android $release (API $sdk), $(android_property ro.product.manufacturer) $(android_property ro.product.model)"; fi
+    if ((sdk == 0)); then
+        finding note "Android's version is unknown (getprop does not answer): what depends on it is not judged"
+    else
+        finding good "Android $release (API $sdk), $(android_property ro.product.manufacturer) $(android_property ro.product.model)"
+    fi
     if ! in_termux; then
         finding FAIL "this is not Termux: no pkg, or no directory $PREFIX" "Install Termux from F-Droid (https://f-droid.org/packages/com.termux/), open it, and run this there."
     elif [[ ${TERMUX_VERSION:-} == googleplay* ]]; then
@@ -2455,13 +2476,16 @@ doctor_room() {
     kind=''
     [[ $model_bytes_are == known ]] || kind='about '
     free=$(free_bytes)
-    if [[ -f $state_dir/model ]]; then
+    if [[ -f $state_dir/model && -n $free ]] && ((free < 500000000)); then
+        finding FAIL "storage: only $(human_size "$free") are free; Android and the engine fail when it is full (the model has $kind$(human_size "$model_bytes"))" \
+            "Free some room: 0.5 GB at least, 1.3 times the model for a change of it."
+    elif [[ -f $state_dir/model ]]; then
         finding good "the model is on the phone ($kind$(human_size "$model_bytes")); $(human_size "${free:-0}") are free"
     elif [[ -n $free ]] && ((free < model_bytes * 13 / 10)); then
-        finding FAIL "disk: the model has $kind$(human_size "$model_bytes") and needs 1.3 times that; $(human_size "$free") are free" \
+        finding FAIL "storage: the model has $kind$(human_size "$model_bytes") and needs 1.3 times that; $(human_size "$free") are free" \
             "Free some room, or take a smaller model."
     else
-        finding good "disk: $(human_size "${free:-0}") are free for a model of $kind$(human_size "$model_bytes")"
+        finding good "storage: $(human_size "${free:-0}") are free for a model of $kind$(human_size "$model_bytes")"
     fi
     available=$(memory_kb MemAvailable)
     [[ -n $available ]] || return 0
@@ -2574,7 +2598,9 @@ update() {
     for name in "${services[@]}"; do
         if [[ $(service_state "$name") == run ]]; then running+=("$name"); fi
     done
-    update_forces=' packages engine '
+    # llama-release changes with its URL, the packages by apt, and the container must be told.
+    update_forces=' packages '
+    [[ ${option[engine]} != proot-* ]] || update_forces+='engine '
     install
     for name in "${running[@]}"; do
         [[ -d $SVDIR/$name ]] || continue
@@ -2588,7 +2614,7 @@ update() {
 }
 
 uninstall() {
-    local name package added=()
+    local name package added=() others=()
     take_lock
     for name in pocketfleet-agent pocketfleet-tunnel pocketfleet-engine; do
         if [[ -d $SVDIR/$name ]]; then service_down "$name"; fi
@@ -2609,9 +2635,15 @@ uninstall() {
         for package in "${added[@]}"; do
             case $package in
                 ollama | ollama-backend-* | llama-cpp | llama-cpp-backend-* | proot-distro)
-                    limited 600 pkg uninstall -y "$package" </dev/null || warn "cannot uninstall the package $package" ;;
+                    if limited 600 pkg uninstall -y "$package" </dev/null; then
+                        continue
+                    fi
+                    warn "cannot uninstall the package $package"
+                    ;;
             esac
+            others+=("$package")
         done
+        added=("${others[@]}")
         remove "$models_dir"
     fi
     for name in state engine config id token api_key ssh bin stop.sh Modelfile; do remove "$home/$name"; done

@@ -1,6 +1,7 @@
 #include "pocketfleet/app/gateway.hpp"
 
 #include <csignal>
+#include <cstdio>
 #include <random>
 
 #include "pocketfleet/app/embedded.hpp"
@@ -13,6 +14,9 @@ namespace {
 /// All settings but those that are taken over while running, and the address, which the command line may have
 /// set.
 json what_needs_a_restart(gateway_settings settings) {
+  const std::string file = settings.registration.registered_file;
+  settings.registration = {};
+  settings.registration.registered_file = file;
   settings.policy.clear();
   settings.listener.address.clear();
   settings.listener.port = 0;
@@ -41,14 +45,22 @@ gateway::gateway(const configuration& c)
   prober_ = std::make_shared<prober>(workers_[0]->context.get_executor(), first.shared_phones(), desk_,
                                      books_, settings_.service.probe);
   registry_.configure(c.gateway.registration, c.phones);
-  if (c.gateway.registration.mode != registration_mode::off) {
-    auto known = read_registered(c.gateway.registration.registered_file);
-    if (known)
-      registry_.restore(std::move(*known));
-    else
-      log(log_level::error, "the registered phones cannot be read", {{"why", known.error().message}});
-  }
+  restore_registered();
   use_fleet();
+}
+
+/// Read whatever the mode: a reload may change it. A damaged file is set aside, so that the next one to be
+/// written does not replace what somebody may want to mend.
+void gateway::restore_registered() {
+  const std::string& file = settings_.registration.registered_file;
+  if (file.empty()) return;
+  auto known = read_registered(file);
+  if (known) return registry_.restore(std::move(*known));
+  const std::string aside = file + ".damaged";
+  const bool moved = std::rename(file.c_str(), aside.c_str()) == 0;
+  log(log_level::error, "the registered phones cannot be read",
+      {{"why", known.error().message},
+       {"kept_as", moved ? std::string_view(aside) : std::string_view(file)}});
 }
 
 /// The registry's fleet becomes the desk's.
@@ -241,7 +253,8 @@ void gateway::reload(const configuration& c) {
 void gateway::books::on_request(const request_record& r) {
   metrics_.on_request(r);
   const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
-  log(log_level::info, "request",
+  const bool heartbeat = r.route == "/fleet/heartbeat" && r.outcome == "ok";  // each phone's, every 10 s
+  log(heartbeat ? log_level::debug : log_level::info, "request",
       {{"request_id", r.request_id},
        {"route", r.route},
        {"phone", std::string_view(r.phone)},

@@ -25,6 +25,10 @@ std::string as_text(const std::string& host, std::uint16_t port) {
 void registry::configure(const registration_settings& settings, std::vector<phone_config> of_file) {
   const std::lock_guard lock(mutex_);
   settings_ = settings;
+  for (const auto& p : of_file) {
+    const phone_config* before = p.id.empty() ? nullptr : this->of_file(p.id);
+    if (before != nullptr && (before->host != p.host || before->port != p.port)) found_.erase(p.id);
+  }
   file_ = std::move(of_file);
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import signal
 import socket
 import socketserver
 import threading
@@ -317,15 +318,43 @@ def test_a_restart_knows_who_has_joined(start, open_house, door):
     until(lambda: any(p["healthy"] for p in request(port, "GET", "/health").json()["phones"]), "the phone to be back")
 
 
-def test_a_damaged_list_of_phones_is_told_and_not_overwritten_at_once(start, open_house):
-    gateway = open_house(mode="known", phones=start.sim(1))
+def test_a_damaged_list_of_phones_is_told_and_set_aside(start, open_house, door):
+    phones = start.sim(2)
+    there = door("127.0.0.2", phones[1])
+    gateway = open_house(phones[:1])
     gateway.stop()
     kept = gateway.file.with_name(gateway.file.name + ".registered")
     kept.write_text('{"phones":[{"id":"pf-1"}]}')
     again = start.process("gateway", [*gateway.command])
-    again.log.wait_for(r"the registered phones cannot be read.*phones\[0\]: expected id, name, host and port")
-    again.log.wait_for("listening on")
-    assert kept.read_text() == '{"phones":[{"id":"pf-1"}]}'
+    again.log.wait_for(r"the registered phones cannot be read.*phones\[0\]: expected id, name, host and port.*\.damaged")
+    gateway.port = int(again.log.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+    assert beat(gateway, beat_of("pf-2", there.port), source="127.0.0.2").status == 200
+    until(kept.exists, "a new list")
+    assert kept.with_name(kept.name + ".damaged").read_text() == '{"phones":[{"id":"pf-1"}]}'
+
+
+def test_registration_can_be_opened_while_it_runs(start, open_house, door):
+    """... and what was known from before is not lost by it."""
+    phones = start.sim(2)
+    doors = [door(f"127.0.0.{2 + i}", p) for i, p in enumerate(phones)]
+    gateway = open_house()
+    beat(gateway, beat_of("pf-0", doors[0].port), source="127.0.0.2")
+    gateway.wait_healthy(1)
+    gateway.settings["registration"] = "known"
+    gateway.stop()
+    gateway.write([{"name": "far", "host": "127.0.0.9"}])
+    again = start.process("gateway", [*gateway.command])
+    gateway.port = int(again.log.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1])
+    assert [p["name"] for p in gateway.health()] == ["far"]
+    gateway.settings["registration"] = "open"
+    gateway.write([{"name": "far", "host": "127.0.0.9"}])
+    again.signal(signal.SIGHUP)
+    again.log.wait_for("the file was reread")
+    assert "needs a restart" not in again.log.text()
+    until(lambda: by_id(gateway, "pf-0"), "the phone from before")
+    beat(gateway, beat_of("pf-1", doors[1].port), source="127.0.0.3")
+    kept = gateway.file.with_name(gateway.file.name + ".registered")
+    until(lambda: len(json.loads(kept.read_text())["phones"]) == 2, "both to be kept")
 
 
 @pytest.mark.parametrize("mode", ["known", "open"])

@@ -188,6 +188,16 @@ def test_a_key_that_is_restricted_can_do_nothing_else(start, termux, counting_mo
     done = subprocess.run([*ssh, "-N", "-R", f"127.0.0.1:{other}:127.0.0.1:1", f"{sshd.user}@127.0.0.1"],
                           capture_output=True, text=True, timeout=30)
     assert done.returncode != 0 and "remote port forwarding failed" in done.stderr, done.stderr
+    # No other machine by way of the host, and no command.
+    local = engines.free_port()
+    onwards = start.process("ssh -L", [*ssh, "-N", "-L", f"127.0.0.1:{local}:127.0.0.1:{sshd.port}",
+                                       f"{sshd.user}@127.0.0.1"])
+    until(lambda: answers(local), "ssh to listen")
+    with socket.create_connection(("127.0.0.1", local), 10) as line:
+        assert line.recv(100) == b"", "sshd's banner came through"
+    onwards.log.wait_for("administratively prohibited")
+    done = subprocess.run([*ssh, f"{sshd.user}@127.0.0.1", "echo", "in"], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0 and "in\n" not in done.stdout
 
 
 def test_a_stale_listener_is_waited_out(start, termux, counting_model, sshd):

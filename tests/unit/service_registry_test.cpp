@@ -150,6 +150,15 @@ TEST_F(registry_test, what_is_kept_brings_the_fleet_back) {
   EXPECT_EQ(later.fleet(), all.fleet());
 }
 
+TEST_F(registry_test, an_address_that_is_changed_in_the_file_is_newer_than_what_was_heard) {
+  begin(registration_mode::known, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  hear("pf-a", "10.0.0.5");
+  all.configure(settings, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  EXPECT_EQ(where("pf-a"), "10.0.0.5:11434");
+  all.configure(settings, {phone_of_file("a", "10.0.0.9", "pf-a")});
+  EXPECT_EQ(where("pf-a"), "10.0.0.9:11434");
+}
+
 TEST_F(registry_test, what_the_file_says_now_goes_before_what_was_heard) {
   begin(registration_mode::open, {});
   hear("pf-b", "10.0.0.6");

@@ -85,6 +85,7 @@ class gateway {
   void run_worker(worker& w);
   void begin_drain();
   void end_everything();
+  void restore_registered();
   void on_fleet_change(const registry::taken& what);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 

@@ -38,7 +38,8 @@ struct registration_settings {
 /// may say where it is. Owned by the application, used from every worker; one lock, never held across I/O.
 class registry {
  public:
-  /// Replaces settings and the file's phones; what phones have said stays.
+  /// Replaces settings and the file's phones. What phones have said stays, but for one whose address has been
+  /// changed in the file: that is newer.
   void configure(const registration_settings& settings, std::vector<phone_config> of_file);
 
   /// Takes over what registered() gave before a restart.
