@@ -28,7 +28,7 @@ without_sleeping() {
     rm "$phone_prefix/bin/sleep"
     cat >"$phone_prefix/bin/sleep" <<SLEEP
 #!/bin/sh
-case \$1 in 0.*) ;; *) echo "\$1" >>"$stub_state/sleeps" ;; esac
+case \$1 in 0.[0-4]*) ;; *) echo "\$1" >>"$stub_state/sleeps" ;; esac
 exec "\$STUB_SLEEP" 0.1
 SLEEP
     chmod +x "$phone_prefix/bin/sleep"
