@@ -70,6 +70,7 @@ result<std::vector<phone_config>> llama_processes::start(const std::string& mode
         "llama-server", "-m",  model_file, "--host", phone.host, "--port", std::to_string(phone.port),
         "-a",           model, "-np",      "1",      "-t",       "1",      "--no-webui"};
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (auto& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
 
@@ -78,8 +79,10 @@ result<std::vector<phone_config>> llama_processes::start(const std::string& mode
     if (pid == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // whatever ends us ends it
       const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
-      ::dup2(nowhere, STDOUT_FILENO);
-      ::dup2(nowhere, STDERR_FILENO);
+      if (nowhere >= 0) {
+        ::dup2(nowhere, STDOUT_FILENO);
+        ::dup2(nowhere, STDERR_FILENO);
+      }
       ::execvp("llama-server", arguments.data());
       ::_exit(127);
     }

@@ -97,7 +97,7 @@ result<void> write_atomically(const std::string& file, const std::string& text) 
     done += static_cast<std::size_t>(n);
   }
   const bool whole = done == text.size() && ::fsync(fd) == 0;
-  const error why = whole ? error() : failed(beside);
+  error why = whole ? error() : failed(beside);
   ::close(fd);
   if (!whole) {
     ::unlink(beside.c_str());

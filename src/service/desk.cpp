@@ -60,7 +60,8 @@ task<result<permit>> desk::acquire(executor where, const want& wanted, time_poin
   const std::lock_guard lock(mutex_);
   // Granted in the same moment as stopped or timed out: it is ours, and the permit gives it back if nobody
   // wants it.
-  if (mine->got) co_return permit(*this, std::move(*std::exchange(mine->got, std::nullopt)));
+  std::optional<grant> got = std::exchange(mine->got, std::nullopt);
+  if (got) co_return permit(*this, std::move(*got));
   if (in_time) co_return error(errc::aborted);
   co_return error(errc::queue_timeout, "no phone came free in time", 0, dispatcher_.expected_wait());
 }

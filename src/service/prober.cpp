@@ -10,6 +10,7 @@ constexpr milliseconds tick_interval{500};  // how late an open breaker may turn
 
 std::vector<std::string> names_of(const std::vector<served_model>& models) {
   std::vector<std::string> out;
+  out.reserve(models.size());
   for (const auto& m : models) out.push_back(m.name);
   return out;
 }
@@ -84,7 +85,7 @@ task<> prober::watch(phone_id id) {
     if (!phone) break;
     phone_report found = co_await look(phone, m);
     if (stopped_) break;
-    conclude(*phone, m, std::move(found));
+    conclude(*phone, m, found);
     std::uniform_real_distribution<double> spread(1.0 - settings_.jitter, 1.0 + settings_.jitter);
     timer.expires_after(std::chrono::duration_cast<duration>(settings_.interval * spread(random_)));
     co_await timer.async_wait(use_result);
@@ -94,7 +95,7 @@ task<> prober::watch(phone_id id) {
 
 /// One bad look is not the end of a phone that was up, and one good one does not bring back a phone that was
 /// down.
-void prober::conclude(const phone_target& phone, memory& m, phone_report found) {
+void prober::conclude(const phone_target& phone, memory& m, const phone_report& found) {
   const bool good = found.state != health::down;
   observer_.on_probe(phone.name, good);
   m.good = good ? m.good + 1 : 0;

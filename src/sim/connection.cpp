@@ -19,10 +19,10 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr std::size_t most_buffer = 32 * 1024;
+constexpr std::size_t most_buffer = std::size_t{32} << 10U;
 constexpr std::uint32_t most_header = 16 * 1024;
-constexpr std::uint64_t most_body = 64 * 1024 * 1024;
-constexpr std::size_t most_remembered = 1024 * 1024;
+constexpr std::uint64_t most_body = std::uint64_t{64} << 20U;
+constexpr std::size_t most_remembered = std::size_t{1} << 20U;
 constexpr duration body_limit = std::chrono::seconds(30);
 
 std::string lower(std::string_view text) {

@@ -33,7 +33,8 @@ void fleet::start() {
         context_.run();
         return;
       } catch (...) {
-        // One connection's trouble: it is gone, the others go on. Beast 1.81 can throw out of run().
+        continue;  // one connection's trouble: it is gone, the others go on; Beast 1.81 can throw out of
+                   // run()
       }
     }
   });
@@ -64,6 +65,7 @@ std::uint16_t fleet::port(std::size_t phone) const {
 std::vector<phone_config> fleet::configs() const {
   return on_thread([&] {
     std::vector<phone_config> result;
+    result.reserve(phones_.size());
     for (const auto& each : phones_) result.push_back(each.config());
     return result;
   });

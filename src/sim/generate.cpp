@@ -18,7 +18,7 @@ std::string huge_string() {
   return text;
 }
 
-constexpr std::size_t most_unsent = 32 * 1024;
+constexpr std::size_t most_unsent = std::size_t{32} << 10U;
 constexpr duration ahead =
     milliseconds(1);  // tokens due this soon go out together, or fast phones would be timer-bound
 constexpr duration slack =
@@ -48,7 +48,7 @@ class run {
   asio::awaitable<void> whole();
 
  private:
-  enum class next { go_on, ended, failed };
+  enum class next : std::uint8_t { go_on, ended, failed };
 
   asio::awaitable<bool> prefill();
   asio::awaitable<bool> decode();

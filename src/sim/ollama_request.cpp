@@ -8,7 +8,7 @@
 namespace pocketfleet::sim {
 namespace {
 
-enum class option_type { integer, real, boolean, strings };
+enum class option_type : std::uint8_t { integer, real, boolean, strings };
 struct option {
   std::string_view name;
   option_type type;

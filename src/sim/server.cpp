@@ -97,7 +97,7 @@ void phone::server::stop_listening(bool keep_port) {
 
 void phone::server::listen() {
   acceptor_.listen();
-  asio::co_spawn(context, accept(run_), [self = shared_from_this()](std::exception_ptr) {});
+  asio::co_spawn(context, accept(run_), [self = shared_from_this()](const std::exception_ptr&) {});
 }
 
 asio::awaitable<void> phone::server::accept(std::uint64_t run) {
@@ -113,7 +113,7 @@ asio::awaitable<void> phone::server::accept(std::uint64_t run) {
       continue;
     }
     const auto client = std::make_shared<connection>(self, std::move(socket));
-    asio::co_spawn(context, client->run(), [client](std::exception_ptr) { client->close(); });
+    asio::co_spawn(context, client->run(), [client](const std::exception_ptr&) { client->close(); });
   }
 }
 
@@ -150,7 +150,11 @@ void phone::server::set(const fault& what) {
 
 fault phone::server::take_fault() {
   const fault shown = fault_;
-  if (fault_.times > 0 && --fault_.times == 0) fault_ = fault{};
+  if (fault_.times == 1) {
+    fault_ = fault{};
+  } else if (fault_.times > 1) {
+    --fault_.times;
+  }
   return shown;
 }
 
