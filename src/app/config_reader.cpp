@@ -97,4 +97,12 @@ std::string one_of(const std::vector<std::string_view>& names) {
   return out;
 }
 
+void read_path(std::string& into, const place& from) {
+  constexpr std::size_t longest = 4096;
+  const auto* text = from.value.get_ptr<const std::string*>();
+  if (text == nullptr || text->size() > longest || text->find('\0') != std::string::npos)
+    return from.refuse("the path of a file, from the folder of this one");
+  into = *text;
+}
+
 }  // namespace pocketfleet

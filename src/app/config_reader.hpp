@@ -83,6 +83,9 @@ json number(double value);
 
 std::string one_of(const std::vector<std::string_view>& names);
 
+/// The path of a file; empty for none.
+void read_path(std::string& into, const place& from);
+
 /// Makes the entries of a table. `at` gives the field: [](auto& t) -> auto& { return t.field; }
 template <class T>
 struct make_setting {

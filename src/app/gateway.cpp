@@ -16,6 +16,7 @@ namespace {
 json what_needs_a_restart(gateway_settings settings) {
   const std::string file = settings.registration.registered_file;
   settings.registration = {};
+  settings.phone_api_key_file.clear();
   settings.registration.registered_file = file;
   settings.policy.clear();
   settings.listener.address.clear();

@@ -77,9 +77,13 @@ constexpr std::size_t least_token = 16;
 constexpr std::size_t longest_token = 256;
 
 /// Paths count from the file's own folder.
-void resolve_paths(registration_settings& registration, const std::string& file) {
+void resolve_paths(configuration& c, const std::string& file) {
   const auto folder = std::filesystem::path(file).parent_path();
-  for (std::string* path : {&registration.token_file, &registration.registered_file}) {
+  auto& registration = c.gateway.registration;
+  std::vector<std::string*> paths{&registration.token_file, &registration.registered_file,
+                                  &c.gateway.phone_api_key_file};
+  for (auto& p : c.phones) paths.push_back(&p.api_key_file);
+  for (std::string* path : paths) {
     if (!path->empty()) *path = (folder / *path).string();
   }
   if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
@@ -87,15 +91,17 @@ void resolve_paths(registration_settings& registration, const std::string& file)
 
 }  // namespace
 
-token_or_mistake read_token(const std::string& file) {
-  const auto refuse = [](std::string found, std::string expected) {
-    return token_or_mistake{{}, mistake{"gateway.fleet_token_file", std::move(found), std::move(expected)}};
+token_or_mistake read_token(const std::string& file, const std::string& path) {
+  const auto refuse = [&](std::string found, std::string expected) {
+    return token_or_mistake{{}, mistake{path, std::move(found), std::move(expected)}};
   };
   const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat about {};
   if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
     return refuse(file + ": " + std::generic_category().message(errno),
-                  "a file with the fleet's token; \"pocketfleet invite\" makes one");
+                  path == "gateway.fleet_token_file"
+                      ? "a file with the fleet's token; \"pocketfleet invite\" makes one"
+                      : "a file with the key");
   }
   if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
   if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
@@ -112,15 +118,24 @@ token_or_mistake read_token(const std::string& file) {
 
 loaded_configuration load_configuration(const std::string& file) {
   loaded_configuration loaded = load_without_token(file);
-  auto& registration = loaded.value.gateway.registration;
-  if (!loaded.ok() || registration.token_file.empty()) return loaded;
-  auto read = read_token(registration.token_file);
-  if (read.wrong) {
-    loaded.mistakes.push_back(std::move(*read.wrong));
-    loaded.value = {};
-  } else {
-    registration.token_sha256 = sha256_hex(read.token);
+  if (!loaded.ok()) return loaded;
+  auto& gateway = loaded.value.gateway;
+  const auto read = [&](const std::string& from, const std::string& path) {
+    auto got = read_token(from, path);
+    if (got.wrong) loaded.mistakes.push_back(std::move(*got.wrong));
+    return std::move(got.token);
+  };
+  if (const auto& from = gateway.registration.token_file; !from.empty())
+    gateway.registration.token_sha256 = sha256_hex(read(from, "gateway.fleet_token_file"));
+  if (const auto& from = gateway.phone_api_key_file; !from.empty())
+    gateway.registration.api_key = read(from, "gateway.phone_api_key_file");
+  for (std::size_t i = 0; i < loaded.value.phones.size(); ++i) {
+    phone_config& p = loaded.value.phones[i];
+    p.api_key = p.api_key_file.empty()
+                    ? gateway.registration.api_key
+                    : read(p.api_key_file, "phones[" + std::to_string(i) + "].api_key_file");
   }
+  if (!loaded.ok()) loaded.value = {};
   return loaded;
 }
 
@@ -148,7 +163,7 @@ loaded_configuration load_without_token(const std::string& file) {
   }
   text.resize(size);
   loaded_configuration loaded = parse_configuration(text);
-  if (loaded.ok()) resolve_paths(loaded.value.gateway.registration, file);
+  if (loaded.ok()) resolve_paths(loaded.value, file);
   return loaded;
 }
 

@@ -43,16 +43,10 @@ void read_host_names(gateway_settings& into, const place& from) {
 }
 
 /// The path of a file, read or written later.
-setting<gateway_settings> path(std::string_view key, std::string registration_settings::*field) {
-  return {key,
-          [field](gateway_settings& into, const place& from) {
-            const auto* text = from.value.get_ptr<const std::string*>();
-            if (text == nullptr || text->size() > 4096 || text->find('\0') != std::string::npos) {
-              return from.refuse("the path of a file, from the folder of this one");
-            }
-            into.registration.*field = *text;
-          },
-          [field](const gateway_settings& g) { return json(g.registration.*field); }};
+template <class At>
+setting<gateway_settings> path(std::string_view key, At at) {
+  return {key, [at](gateway_settings& into, const place& from) { read_path(at(into), from); },
+          [at](const gateway_settings& g) { return json(at(g)); }};
 }
 
 void read_networks(gateway_settings& into, const place& from) {
@@ -185,8 +179,12 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
            {"known", registration_mode::known},
            {"open", registration_mode::open}},
           [](auto& g) -> auto& { return g.registration.mode; }),
-      path("fleet_token_file", &registration_settings::token_file),
-      path("registered_file", &registration_settings::registered_file),
+      path(
+          "fleet_token_file", [](auto& g) -> auto& { return g.registration.token_file; }),
+      path(
+          "registered_file", [](auto& g) -> auto& { return g.registration.registered_file; }),
+      path(
+          "phone_api_key_file", [](auto& g) -> auto& { return g.phone_api_key_file; }),
       {"phone_networks", read_networks, [](const auto& g) { return json(g.registration.from.texts()); }},
       {"tunnel_ports", read_tunnel_ports,
        [](const auto& g) {

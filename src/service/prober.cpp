@@ -203,6 +203,7 @@ task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_targ
       m.looks_to_inventory = settings_.inventory_every - 1;
     }
   }
+  if (models && models->status == 401) co_return down("it wants another key (api_key_file)");
   if (!out.models && m.state != health::up) co_return down("it does not say which model it has");
   co_return out;
 }

@@ -79,6 +79,7 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
   head.reserve(256 + (body.size() < worth_gathering ? body.size() : 0));
   head.append(method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(phone_->host_header);
   head.append("\r\nUser-Agent: pocketfleet\r\nAccept: */*\r\n");
+  if (!phone_->api_key.empty()) head.append("Authorization: Bearer ").append(phone_->api_key).append("\r\n");
   if (!body.empty()) {
     head.append("Content-Type: application/json\r\nContent-Length: ")
         .append(std::to_string(body.size()))

@@ -223,6 +223,7 @@ TEXTS = {
         False: ["", "a" * 65, 'a"b', "a\\b", " a", "a ", "a\tb", "ü", 5],
     },
     "model": {True: ["m", "qwen2.5:1.5b", "hf.co/a/b:Q4_K_M", "m" * 256], False: ["", "m" * 257, "a\nb", 1]},
+    "api_key_file": {True: [""], False: ["x" * 4097, 5, None, ["a"]]},
     "id": {True: ["pf-3f9c", "A.b_c-1", "i" * 64], False: ["", "a b", "ä", "a/b", "i" * 65, 1, None]},
     "token_sha256": {True: ["0a" * 32], False: ["", "0A" * 32, "0a" * 31, "0a" * 33, "xy" * 32, 1]},
     "serial": {True: ["R58M30ABCDE", "192.168.1.9:5555"], False: ["", "a b", "-s", "a;b", "s" * 65, 1]},
@@ -265,6 +266,10 @@ def test_the_fleets_token_is_looked_at(check, tmp_path):
     assert "chmod 600" in complaint(b"0123456789abcdef\n", 0o640)
     for bad in (b"", b"\n", b"tooshort", b"with a space in it", b"two\nlines\nare\ntoo\nmany", b"x" * 257, b"\xff" * 20):
         assert "one line of 16 to 256 printable characters" in complaint(bad)
+    for file, where in (({"gateway": {"phone_api_key_file": "nowhere"}, "phones": [{"host": "a"}]}, "gateway.phone_api_key_file"),
+                        ([{"host": "a"}, {"host": "b", "api_key_file": "nowhere"}], "phones[1].api_key_file")):
+        code, _, err = check(file)
+        assert code == 2 and f": {where}: found " in err[0] and "a file with the key" in err[0], err
     code, _, err = check({"gateway": {"fleet_token_file": str(tmp_path / "nowhere")}, "phones": [{"host": "a"}]})
     assert code == 2 and "pocketfleet invite" in err[0]
 

@@ -65,6 +65,25 @@ def test_from_nothing_to_an_answer(start, termux, counting_model):
     assert not [p for p in (pixel.prefix / "var/service").glob("pocketfleet-*")]
 
 
+def test_an_engine_that_wants_a_key(start, termux, counting_model, tmp_path):
+    """In the whole network, and useless to whoever has no key; the gateway has it."""
+    key = tmp_path / "key"
+    key.write_text("a-key-for-the-engine-123\n")
+    key.chmod(0o600)
+    pixel, port = termux(), engines.free_port()
+    pixel.good(str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked", "--port", port, "--bind",
+               "0.0.0.0", "--api-key-file", key, "--ctx", "1024", "--yes", "--gateway", "none")
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    assert request(port, "POST", "/v1/chat/completions", body).status == 401
+    entry = {**entry_of(pixel), "host": "127.0.0.1"}
+    without = start.gateway([entry], healthy=0)
+    until(lambda: "wants another key" in without.health()[0]["reason"], "the gateway to see why not")
+    for phones, settings in (([{**entry, "api_key_file": str(key)}], {}), ([entry], {"phone_api_key_file": str(key)})):
+        gateway = start.gateway(phones, settings)
+        assert gateway.ask(fresh(), tokens=30).content() == counted(30)
+        assert "a-key-for" not in gateway.log.text()
+
+
 def test_the_roles_of_a_split_model(start, termux, counting_model):
     """Two workers and a master by the script's own command lines; the model's layers are on the workers."""
     workers = []

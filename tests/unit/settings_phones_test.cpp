@@ -163,10 +163,10 @@ TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {
             "F: phones[0].wieght: found an unknown key, expected a known one; did you mean \"weight\"?");
   EXPECT_THAT(in_phone(R"("maxConcurrency":2)"), HasSubstr("did you mean \"max_concurrency\"?"));
   EXPECT_THAT(in_phone(R"("Port":2)"), HasSubstr("did you mean \"port\"?"));
-  EXPECT_EQ(
-      in_phone(R"("colour":"red")"),
-      "F: phones[0].colour: found an unknown key, expected one of \"engine\", \"host\", \"id\", "
-      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
+  EXPECT_EQ(in_phone(R"("colour":"red")"),
+            "F: phones[0].colour: found an unknown key, expected one of \"api_key_file\", \"engine\", "
+            "\"host\", \"id\", "
+            "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
   EXPECT_THAT(in_phone("\"a b\\n\":1"), HasSubstr(R"(F: phones[0]["a b\n"]: found an unknown key)"));
 }
 

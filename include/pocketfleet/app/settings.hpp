@@ -22,6 +22,7 @@ struct gateway_settings {
   service_settings service{};
   dispatch_settings dispatch{};
   registration_settings registration{};
+  std::string phone_api_key_file{};  ///< the key of phones that name none of their own; empty: none
   std::string policy = "weighted_round_robin";
   bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it
   unsigned workers = 1;
@@ -57,13 +58,14 @@ loaded_configuration load_configuration(const std::string& file);
 /// The same without reading the fleet's token.
 loaded_configuration load_without_token(const std::string& file);
 
-/// The fleet's token from its file: one line that an HTTP field can carry, in a file that nobody else can
+/// A token or key from its file: one line that an HTTP field can carry, in a file that nobody else can
 /// read.
 struct token_or_mistake {
   std::string token{};
   std::optional<mistake> wrong{};
 };
-token_or_mistake read_token(const std::string& file);
+/// `path`: of what names the file, for the mistake.
+token_or_mistake read_token(const std::string& file, const std::string& path = "gateway.fleet_token_file");
 loaded_configuration parse_configuration(std::string_view text);
 
 /// "FILE: phones[2].weight: found 0, expected a whole number from 1 to 1000"

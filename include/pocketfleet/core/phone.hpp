@@ -38,6 +38,8 @@ struct phone_config {
   std::string serial{};                       ///< adb serial, for the tools around the gateway
   std::string id{};            ///< the phone's own, by which its heartbeats are known; empty: it sends none
   std::string token_sha256{};  ///< hex; heartbeats in its name need this token; empty: the fleet's will do
+  std::string api_key_file{};  ///< what the gateway has to show to its engine; empty: the fleet's, or nothing
+  std::string api_key{};       ///< read from there
 
   bool operator==(const phone_config&) const = default;
 };
@@ -64,6 +66,7 @@ struct phone_target {
   std::string host;
   std::uint16_t port = 0;
   std::string host_header;  ///< "host:port", with brackets round an IPv6 literal
+  std::string api_key;      ///< for its engine; empty: none
   std::string model;        ///< used when the request names none
   engine_kind engine = engine_kind::unknown;
   bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first

@@ -28,6 +28,7 @@ struct registration_settings {
   std::string token_file{};    ///< the fleet's token, one line; empty: only phones with a token of their own
   std::string token_sha256{};  ///< hex; of what is in that file
   std::string registered_file{};  ///< where the gateway keeps what it has learned; empty: nowhere
+  std::string api_key{};          ///< for the engines of phones that are not in the file; empty: none
   networks from = home_networks();
   std::uint16_t first_tunnel_port = 20000;
   std::uint16_t last_tunnel_port = 20999;
