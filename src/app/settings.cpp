@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -105,15 +106,15 @@ token_or_mistake read_token(const std::string& file, const std::string& path) {
   }
   if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
   if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
-  std::string text(longest_token + 2, '\0');
-  const auto n = ::read(opened.fd(), text.data(), text.size());
-  text.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  std::array<char, longest_token + 2> bytes{};
+  const auto n = ::read(opened.fd(), bytes.data(), bytes.size());
+  std::string_view text(bytes.data(), n < 0 ? 0 : static_cast<std::size_t>(n));
+  while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
   const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
   if (text.size() < least_token || text.size() > longest_token || !plain) {
     return refuse("a file with something else", "one line of 16 to 256 printable characters without spaces");
   }
-  return {std::move(text), std::nullopt};
+  return {std::string(text), std::nullopt};
 }
 
 loaded_configuration load_configuration(const std::string& file) {
