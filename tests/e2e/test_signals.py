@@ -15,7 +15,7 @@ def listening(gateway):
     try:
         Connection(gateway.port, bound=2).close()
         return True
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # the latter: it was closed while we knocked
         return False
 
 
