@@ -73,8 +73,10 @@ void gateway::use_fleet(std::unique_ptr<policy> chosen) {
 void gateway::on_fleet_change(const registry::taken& what) {
   use_fleet();
   asio::post(workers_[0]->context, [this] { prober_->sync(); });
-  const std::string& file = settings_.registration.registered_file;
-  if (!file.empty()) kept_.keep(file, render_registered(registry_.registered()));
+  if (const std::string& file = settings_.registration.registered_file; !file.empty()) {
+    const std::lock_guard lock(fleet_mutex_);  // what is kept last is the newest
+    kept_.keep(file, render_registered(registry_.registered()));
+  }
   log(log_level::info, what.joined ? "a phone has joined" : "a phone has moved",
       {{"phone", std::string_view(what.phone)}, {"address", std::string_view(what.address)}});
 }

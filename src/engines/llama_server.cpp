@@ -26,7 +26,8 @@ nanoseconds from_milliseconds(const field& f) {
   return nanoseconds(std::llround(value * 1e6));
 }
 
-class sse_decoder final : public answer_decoder {
+/// What llama-server's two kinds of event streams have in common.
+class event_decoder : public answer_decoder {
  public:
   result<void> feed(std::string_view bytes, answer_sink& sink) override {
     events_.feed(bytes);
@@ -44,14 +45,31 @@ class sse_decoder final : public answer_decoder {
       if (auto read = one(data, sink); !read && read.error().code != errc::bad_response) return read;
     }
     if (done_) return {};
-    if (!heard_) return error(errc::bad_response, "the phone did not answer in OpenAI's form");
-    return error(errc::truncated, "the phone ended its answer without an end");
+    return unfinished();
   }
 
   bool done() const override { return done_; }
 
+ protected:
+  virtual result<void> one(std::string_view data, answer_sink& sink) = 0;
+  virtual error unfinished() const {
+    return error(errc::truncated, "the phone ended its answer without an end");
+  }
+
+  bool done_ = false;
+
  private:
-  result<void> one(std::string_view data, answer_sink& sink) {
+  sse_reader events_;
+};
+
+class sse_decoder final : public event_decoder {
+ private:
+  error unfinished() const override {
+    if (!heard_) return error(errc::bad_response, "the phone did not answer in OpenAI's form");
+    return event_decoder::unfinished();
+  }
+
+  result<void> one(std::string_view data, answer_sink& sink) override {
     if (data.starts_with("[DONE]")) {
       // Only after a finish_reason is the answer whole.
       if (!finished_) return error(errc::truncated, "the phone ended its answer without an end");
@@ -104,11 +122,9 @@ class sse_decoder final : public answer_decoder {
     }
   }
 
-  sse_reader events_;
   bool heard_ = false;     // an event has come
   bool finished_ = false;  // a finish_reason has
   bool counted_ = false;   // "usage" has come
-  bool done_ = false;
 };
 
 struct option_name {
@@ -163,31 +179,9 @@ json with_image_parts(const json& message) {
 }
 
 /// What /completion streams: plain text behind the prompt, without the chat's parsing.
-class completion_decoder final : public answer_decoder {
- public:
-  result<void> feed(std::string_view bytes, answer_sink& sink) override {
-    events_.feed(bytes);
-    std::string_view data;
-    while (!done_ && events_.next(data)) {
-      if (auto read = one(data, sink); !read) return read;
-    }
-    if (events_.overflow()) return error(errc::bad_response, "the phone sent an event without end");
-    return {};
-  }
-
-  result<void> finish(answer_sink& sink) override {
-    std::string_view data;
-    if (!done_ && events_.finish(data)) {
-      if (auto read = one(data, sink); !read && read.error().code != errc::bad_response) return read;
-    }
-    if (done_) return {};
-    return error(errc::truncated, "the phone ended its answer without an end");
-  }
-
-  bool done() const override { return done_; }
-
+class completion_decoder final : public event_decoder {
  private:
-  result<void> one(std::string_view data, answer_sink& sink) {
+  result<void> one(std::string_view data, answer_sink& sink) override {
     const auto document = parse_fast(data);
     if (!document || !document->is_object()) return odd();
     const element& object = *document;
@@ -215,9 +209,6 @@ class completion_decoder final : public answer_decoder {
   }
 
   static error odd() { return {errc::bad_response, "the phone did not answer in llama-server's form"}; }
-
-  sse_reader events_;
-  bool done_ = false;
 };
 
 /// By the rendered prompt: /apply-template says what the model is given for the conversation, and the

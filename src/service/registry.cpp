@@ -186,7 +186,7 @@ std::vector<phone_config> registry::fleet() const {
     p.name = f.name;
     p.host = f.at.host;
     p.port = f.at.port;
-        p.engine = f.engine;
+    p.engine = f.engine;
     p.id = id;
     p.api_key = settings_.api_key;
     out.push_back(std::move(p));

@@ -107,7 +107,6 @@ def test_a_hanging_sensor_does_not_hold_up_heartbeats(known, termux, token_file,
     pixel.battery(None)
     Running(pixel, arguments(gateway, phone, token_file), start)
     until(lambda: telemetry(gateway), "a heartbeat", bound=5)
-    heard = gateway.metrics()
 
     def beats():
         return gateway.metrics().get(("pocketfleet_heartbeats_total", (("outcome", "ok"),)), 0)
@@ -116,7 +115,7 @@ def test_a_hanging_sensor_does_not_hold_up_heartbeats(known, termux, token_file,
     began = time.monotonic()
     until(lambda: beats() >= first + 3, "three more", bound=12)
     assert time.monotonic() - began < 9, "2 s apart, not 5"
-    assert telemetry(gateway)["temperature_c"] is None and heard
+    assert telemetry(gateway)["temperature_c"] is None
 
 
 def test_a_wrong_token_is_said_once(known, termux, tmp_path, start):

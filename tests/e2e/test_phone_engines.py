@@ -54,7 +54,7 @@ def test_from_nothing_to_an_answer(start, termux, counting_model):
     again = pixel.good("install")
     assert "unchanged" in again and gateway.ask(fresh(), tokens=5).content() == counted(5)
     status = json.loads(pixel.good("status", "--json"))
-    assert "run" in json.dumps(status)
+    assert status["services"]["engine"] == "run", status
     pixel.good("stop")
     until(lambda: not gateway.health()[0]["healthy"], "the gateway to see that it has stopped")
     pixel.good("start")
@@ -168,7 +168,7 @@ def answers(port):
 def test_a_tunnel_goes_up_and_comes_back(start, termux, counting_model, sshd, token_file):
     remote, port = engines.free_port(), engines.free_port()
     gateway = start.gateway([], {"registration": "open", "fleet_token_file": str(token_file),
-                                 "tunnel_ports": f"{min(remote, 65535)}-{remote}"})
+                                 "tunnel_ports": f"{remote}-{remote}"})
     pixel = termux()
     said = pixel.good(str(counting_model), "--engine", "llama-release", "--engine-sha256", "unchecked", "--port", port,
                       "--ctx", "1024", "--yes", "--device-id", "pf-1", "--gateway", gateway.url, "--interval", "2",
