@@ -116,7 +116,12 @@ def test_the_fleet_goes_on_while_every_phone_stumbles(start):
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(lambda _: gateway.ask(), range(100)))
     assert [r.content() for r in replies] == [counted(10)] * 100
-    assert sum(p.state()["requests"] for p in phones) == 100 + 12
+    seen = [p.state() for p in phones]
+    stumbles = [state["requests"] - state["completed"] for state in seen]
+    # One that has stumbled is asked last, so under little load it may keep some of its four.
+    assert all(0 < n <= 4 for n in stumbles[:3]) and stumbles[3] == 0, seen
+    assert sum(state["completed"] for state in seen) == 100
     # A reset of a connection that was kept from before is not told from its having been closed: asked again, uncounted.
-    assert 108 <= sum(r.notes()["attempts"] for r in replies) <= 112
+    attempts = sum(r.notes()["attempts"] for r in replies)
+    assert 100 + sum(stumbles) - stumbles[1] <= attempts <= 100 + sum(stumbles), (attempts, seen)
     gateway.idle()
