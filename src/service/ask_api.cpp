@@ -18,8 +18,7 @@ std::vector<route> ask_api::routes() {
 
 task<> refuse(http_call& call, const error& why, header_list headers) {
   if (call.gone.stop_requested()) co_return;
-  std::string body = render_error(why.message);
-  co_await call.out->fail(why, json_type, std::move(body), std::move(headers));
+  co_await call.out->fail(why, std::move(headers));
 }
 
 namespace {

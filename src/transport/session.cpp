@@ -2,8 +2,9 @@
 
 #include <array>
 #include <boost/beast/http/error.hpp>
+#include <charconv>
 
-#include "pocketfleet/wire/ask.hpp"
+#include "pocketfleet/wire/refusal.hpp"
 #include "request_id.hpp"
 
 namespace pocketfleet {
@@ -21,6 +22,33 @@ constexpr std::size_t most_behind = std::size_t{4} << 20U;  // bytes thrown away
 
 bool starts_with_empty_line(asio::const_buffer bytes) {
   return std::string_view(static_cast<const char*>(bytes.data()), bytes.size()).starts_with("\r\n");
+}
+
+std::string_view path_of(std::string_view target) {
+  return target.substr(0, target.find('?'));
+}
+
+bool is_for(const route& r, std::string_view path) {
+  if (!r.path.ends_with("/*")) return r.path == path;
+  const std::string_view above = r.path.substr(0, r.path.size() - 1);
+  return path.size() > above.size() && path.starts_with(above);
+}
+
+/// What is not a sound escape stays as it is.
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned char value = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
+      out += static_cast<char>(value);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -208,7 +236,7 @@ task<session::reading> session::refuse(refusal why) {
   call.began = began_;
   call.record.at = phase::reading;
   call.record.outcome = to_string(why.status == 503 ? errc::overloaded : errc::bad_request);
-  std::string body = render_error(why.text);
+  std::string body = refusal_body(why.status, call.record.outcome, why.text);
   header_list headers;
   if (why.status == 503) headers.emplace_back("Retry-After", "1");
   if (why.status == 405) headers.emplace_back("Allow", "GET, HEAD, POST, OPTIONS");
@@ -216,6 +244,12 @@ task<session::reading> session::refuse(refusal why) {
   keep_books(call);
   co_await linger();
   co_return reading::refused;
+}
+
+/// In the form of the dialect that is spoken on the path, as far as the path has been read.
+std::string session::refusal_body(int status, std::string_view code, std::string_view text) const {
+  const std::string_view target = parser_ ? std::string_view(parser_->get().target()) : std::string_view{};
+  return render_refusal(envelope_of(path_of(target)), {status, code, text, request_id_});
 }
 
 /// Closing with unread bytes resets the connection, and the reset may overtake the answer: they are read,
@@ -236,11 +270,10 @@ task<> session::linger() {
 task<> session::serve() {
   const auto& request = parser_->get();
   if (request_id_.empty()) request_id_ = new_request_id();
-  const std::string_view target = request.target();
-  const std::string_view path = target.substr(0, target.find('?'));
+  const std::string_view path = path_of(request.target());
   std::string allow;
   for (const route& r : server_->face().routes) {
-    if (r.path != path) continue;
+    if (!is_for(r, path)) continue;
     const bool get = r.method == "GET";
     if (request.method_string() == r.method || (get && request.method() == http::verb::head)) {
       co_await call_handler(r);
@@ -257,12 +290,12 @@ task<> session::serve() {
     co_await send(204, {}, {}, std::move(headers));
   } else if (allow.empty()) {
     call.record.outcome = "not_found";
-    std::string body = render_error("there is no such path");
+    std::string body = refusal_body(404, call.record.outcome, "there is no such path");
     co_await send(404, "application/json", std::move(body), std::move(headers));
   } else {
     call.record.outcome = "method_not_allowed";
     headers.emplace_back("Allow", allow + "OPTIONS");
-    std::string body = render_error("that path does not take this method");
+    std::string body = refusal_body(405, call.record.outcome, "that path does not take this method");
     co_await send(405, "application/json", std::move(body), std::move(headers));
   }
   keep_books(call);
@@ -271,6 +304,8 @@ task<> session::serve() {
 task<> session::call_handler(const route& to) {
   http_call call(to.path, socket_.get_executor());
   call.method = to.method;
+  if (to.path.ends_with("/*"))
+    call.below = percent_decoded(path_of(parser_->get().target()).substr(to.path.size() - 1));
   call.body = std::move(parser_->get().body());
   call.request_id = request_id_;
   call.accept = parser_->get()[http::field::accept];
@@ -293,9 +328,8 @@ task<> session::call_handler(const route& to) {
   if (threw && status_ != 0) cut_ = true;
   if (status_ == 0 && !gone_.stop_requested()) {
     const error why(errc::overloaded, "the gateway failed");
-    std::string body = render_error("the gateway failed");
     header_list headers;
-    co_await fail(why, "application/json", std::move(body), std::move(headers));
+    co_await fail(why, std::move(headers));
   }
   keep_books(call);
 }

@@ -30,8 +30,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
 
   // reply
   task<> send(int status, std::string_view content_type, std::string body, header_list headers) override;
-  task<> fail(const error& why, std::string_view content_type, std::string body,
-              header_list headers) override;
+  task<> fail(const error& why, header_list headers) override;
   void begin(int status, std::string_view content_type, header_list headers) override;
   task<bool> write(std::string_view bytes) override;
   task<> end(std::string_view last) override;
@@ -49,6 +48,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   task<bool> fill();
   boost::system::error_code parse();
   task<reading> refuse(refusal why);
+  std::string refusal_body(int status, std::string_view code, std::string_view text) const;
   task<> serve();
   task<> call_handler(const route& to);
   void keep_books(http_call& call);

@@ -49,12 +49,17 @@ task<> session::send(int status, std::string_view content_type, std::string body
   if (!co_await write_all(first, second, {})) leave();
 }
 
-task<> session::fail(const error& why, std::string_view content_type, std::string body, header_list headers) {
+task<> session::fail(const error& why, header_list headers) {
   has_failed_ = true;
   failed_ = why.code;
+  const int status = http_status(why);
   if (why.retry_after > seconds{0})
     headers.emplace_back("Retry-After", std::to_string(why.retry_after.count()));
-  co_await send(http_status(why), content_type, std::move(body), std::move(headers));
+  // OpenAI's and Anthropic's libraries ask again by themselves. Where every phone has been tried that would
+  // only double the load; where the fleet is busy, Retry-After says when.
+  if (status >= 500 && status != 503) headers.emplace_back("X-Should-Retry", "false");
+  std::string body = refusal_body(status, to_string(why.code), why.message);
+  co_await send(status, "application/json", std::move(body), std::move(headers));
 }
 
 void session::begin(int status, std::string_view content_type, header_list headers) {

@@ -78,9 +78,8 @@ class reply {
   virtual task<> send(int status, std::string_view content_type, std::string body,
                       header_list headers = {}) = 0;
 
-  /// The same for what went wrong: status and Retry-After follow from the error.
-  virtual task<> fail(const error& why, std::string_view content_type, std::string body,
-                      header_list headers = {}) = 0;
+  /// Says what went wrong: status, Retry-After and the body's form follow from the error and the path.
+  virtual task<> fail(const error& why, header_list headers = {}) = 0;
 
   /// Begins a body of unknown length; goes out with the first write().
   virtual void begin(int status, std::string_view content_type, header_list headers = {}) = 0;
@@ -131,6 +130,7 @@ struct http_call {
   http_call(std::string_view path, executor worker) : route(path), where(worker) {}
 
   std::string_view route;  ///< the route's own path, for logs and metrics
+  std::string below;       ///< of a route that ends in "/*": what stands there, percent-decoded
   std::string_view method;
   std::string body;
   std::string request_id;
@@ -147,8 +147,8 @@ struct http_call {
 using handler = std::function<task<void>(http_call&)>;
 
 struct route {
-  std::string_view path;
-  std::string_view method;  ///< "GET" (HEAD is answered too) or "POST"
+  std::string_view path;    ///< one that ends in "/*" takes everything below: http_call::below
+  std::string_view method;  ///< "GET" (HEAD is answered too), "POST", ...
   handler run;
 };
 
