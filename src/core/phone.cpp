@@ -51,4 +51,8 @@ const std::string* name_of(const phone_target& phone, std::string_view identity)
   return found == phone.models.end() ? nullptr : &found->name;
 }
 
+std::string_view model_for(const phone_target& phone, std::string_view asked) {
+  return asked.empty() ? std::string_view(phone.model) : asked;
+}
+
 }  // namespace pocketfleet

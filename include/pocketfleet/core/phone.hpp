@@ -74,6 +74,9 @@ struct phone_target {
   std::vector<served_model> models{};
 };
 
+/// What the phone calls the model that a client asked for: its default if the client named none.
+std::string_view model_for(const phone_target& phone, std::string_view asked);
+
 /// What the phone's model of that name (empty: its default) is; empty if that is not known.
 std::string_view identity_of(const phone_target& phone, std::string_view normalized_name);
 
