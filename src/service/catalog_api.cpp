@@ -5,6 +5,7 @@
 #include "ask_common.hpp"
 #include "page.hpp"
 #include "pocketfleet/core/model_name.hpp"
+#include "pocketfleet/wire/json.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -103,7 +104,8 @@ task<result<std::string>> catalog_api::ask(http_call& call, const place& at, con
   if (!got) co_return got.error();
   if (got->status != 200) co_return phone_failure(got->status, got->body);
   if (!ollama) co_return ollama_show(at.model, got->body);
-  if (!got->body.starts_with('{')) co_return error(errc::bad_response, "not in the engine's form");
+  if (const auto read = parse_json(got->body); !read || !read->is_object())
+    co_return error(errc::bad_response, "not in the engine's form");
   co_return std::move(got->body);
 }
 

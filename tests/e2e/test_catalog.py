@@ -7,6 +7,7 @@ import pytest
 import engines
 from client import counted, request
 from harness import until
+from raw.phone import MODEL, HostilePhone, Ollama, head
 
 QWEN = "qwen2.5:1.5b"
 QUICK = {"probe_interval_s": 0.2}
@@ -139,6 +140,48 @@ def test_show_asks_another_phone_when_one_fails(start):
     phones[1].fault("refuse", duration_ms=60_000)
     reply = post(gateway, "/api/show", {"model": QWEN})
     assert reply.status == 502 and reply.error()
+
+
+NOT_AN_ANSWER = {  # what a phone says, and what the client is told
+    "a page": (head("200 OK", "Content-Length: 13") + b"<html></html>", 502),
+    "an array": (head("200 OK", "Content-Length: 2") + b"[]", 502),
+    "half of it": (head("200 OK", "Content-Length: 2") + b'{"', 502),
+    "nothing": (head("200 OK", "Content-Length: 0"), 502),
+    "cut": (head("200 OK", "Content-Length: 900") + b"{", 502),
+    "too much": (head("200 OK") + b"{" + b" " * (2 << 20) + b"}", 502),
+    "go away": (head("302 Found", "Location: /", "Content-Length: 0"), 502),
+    "broken": (head("500 x", "Content-Length: 0"), 502),
+    "unknown": (head("404 x", "Content-Length: 0"), 404),
+    "not HTTP": (b"nonsense\r\n\r\n", 502),
+}
+
+
+class AskedToShow(Ollama):
+    route = "/api/show"
+
+
+@pytest.mark.parametrize("case", NOT_AN_ANSWER)
+def test_show_relays_nothing_but_an_answer(hostile, case):
+    phone, gateway = hostile
+    answer, status = NOT_AN_ANSWER[case]
+
+    def say(line):
+        line.send(answer)
+        line.close()
+
+    phone.answer, asked = say, phone.asked
+    reply = post(gateway, "/api/show", {"model": MODEL})
+    assert reply.status == status and reply.error()
+    assert phone.asked > asked
+
+
+@pytest.fixture(scope="module")
+def hostile(start_once):
+    phone = HostilePhone(AskedToShow())
+    gateway = start_once.gateway([phone.entry()], {"probe_interval_s": 60})
+    yield phone, gateway
+    gateway.stop()
+    phone.close()
 
 
 # ---- what clients look for, and what is not served here
