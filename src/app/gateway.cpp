@@ -33,6 +33,7 @@ gateway::gateway(const configuration& c)
       dispatch_(desk_, books_, c.gateway.service),
       api_(desk_, dispatch_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
+      catalog_(desk_),
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
       signals_(workers_[0]->context),
@@ -117,6 +118,7 @@ void gateway::end_everything() {
 std::vector<route> gateway::routes() {
   auto all = api_.routes();
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
+  for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET", [](http_call& call) -> task<> {
                    std::string body(phone_setup_script());
                    co_await call.out->send(200, "text/x-shellscript; charset=utf-8", std::move(body));

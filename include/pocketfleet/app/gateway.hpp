@@ -12,6 +12,7 @@
 #include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/service/ask_api.hpp"
+#include "pocketfleet/service/catalog_api.hpp"
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
@@ -101,6 +102,7 @@ class gateway {
   dispatch dispatch_;
   ask_api api_;
   heartbeat_api heartbeats_;
+  catalog_api catalog_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;
