@@ -14,6 +14,7 @@
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
+#include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
@@ -86,6 +87,7 @@ class gateway {
   void begin_drain();
   void end_everything();
   void restore_registered();
+  void end_requests();
   void on_fleet_change(const registry::taken& what);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 
@@ -100,6 +102,7 @@ class gateway {
   desk desk_;
   dispatch dispatch_;
   ask_api api_;
+  embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
