@@ -70,6 +70,7 @@ task<> embeddings_work::try_on(chunk& c, permit& held) {
   }
   result<embeddings_part> part = read(c, *phone, got);
   note(c, held, part, began);
+  wake_all();
   if (over() || c.done) co_return;
   if (part) {
     take(c, *phone, std::move(*part), clock::now() - began);
@@ -128,9 +129,7 @@ void embeddings_work::take(chunk& c, const phone_target& phone, embeddings_part 
   if (bytes_ > most_bytes) {
     ++left_;  // it is not whole, and will not be
     fail({errc::too_large, "the answer is too long; ask for fewer at once"});
-    return;
   }
-  wake_all();
 }
 
 void embeddings_work::failed(chunk& c, const phone_target& phone, const error& why) {
@@ -157,7 +156,6 @@ void embeddings_work::failed(chunk& c, const phone_target& phone, const error& w
 void embeddings_work::again(chunk& c, std::string_view reason) {
   observer_.on_retry(reason);
   pending_.push_front(&c);
-  wake_all();
 }
 
 }  // namespace pocketfleet

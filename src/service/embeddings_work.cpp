@@ -93,8 +93,8 @@ task<result<void>> embeddings_work::run() {
   }
   for (chunk& c : chunks_) pending_.push_back(&c);
   left_ = chunks_.size();
-  runners_ = std::min(permits, chunks_.size());
-  for (std::size_t i = 0; i < runners_; ++i) wakers_.push_back(std::make_shared<waker>(call_.where));
+  const std::size_t runners = std::min(permits, chunks_.size());
+  for (std::size_t i = 0; i < runners; ++i) wakers_.push_back(std::make_shared<waker>(call_.where));
 
   call_.record.at = phase::queued;
   {
@@ -104,7 +104,7 @@ task<result<void>> embeddings_work::run() {
       wake_all();
     });
     auto one = [this](std::size_t i) { return runner(i); };
-    co_await together(call_.where, runners_, one);
+    co_await together(call_.where, runners, one);
   }
   call_.record.prompt_tokens = prompt_tokens_;
   if (left_ == 0) {
@@ -117,17 +117,21 @@ task<result<void>> embeddings_work::run() {
 }
 
 task<> embeddings_work::runner(std::size_t i) {
+  waker& news = *wakers_[i];
   while (!over()) {
     if (pending_.empty()) {
-      co_await look_after_late(*wakers_[i]);
+      co_await look_after_late(news);
       continue;
     }
     chunk& c = *pending_.front();
+    if (queueing_ && c.tries == 0) {
+      co_await news.wait();
+      continue;
+    }
     pending_.pop_front();
-    const bool goes_on = co_await next_chunk(c);
-    if (!goes_on) break;
+    const bool taken = co_await next_chunk(c);
+    if (!taken && !over()) co_await news.wait();
   }
-  --runners_;
 }
 
 want embeddings_work::wanted_for(const chunk& c) const {
@@ -141,13 +145,18 @@ want embeddings_work::wanted_for(const chunk& c) const {
   return wanted;
 }
 
-/// False: this runner is not needed any more.
+/// False: it has to wait for those that are under way. Only one runner stands in the queue at a time, but for
+/// what has failed before, so that the request takes nobody else's place there.
 task<bool> embeddings_work::next_chunk(chunk& c) {
   const want wanted = wanted_for(c);
   const time_point asked_at = clock::now();
   const time_point until = std::min(asked_at + settings_.times.queue, deadline_);
   const std::stop_token stop = stop_.get_token();
+  const bool first = c.tries == 0;
+  if (first) queueing_ = true;
   auto got = co_await desk_.acquire(call_.where, wanted, until, stop);
+  if (first) queueing_ = false;
+  if (got) wake_all();  // the next one's turn
   observer_.on_queue_wait(clock::now() - asked_at);
   if (call_.record.attempts == 0) call_.record.queued = milliseconds_since(asked_at);
   if (over()) co_return false;
@@ -172,8 +181,12 @@ bool embeddings_work::others_left() {
   });
 }
 
-/// Nobody can take the chunk now. False: this runner is not needed any more.
+/// Nobody can take the chunk now. False: it has to wait for those that are under way.
 bool embeddings_work::without_permit(chunk& c, const error& why) {
+  if (clock::now() >= deadline_) {
+    fail({errc::deadline, "the answer took too long"});
+    return true;
+  }
   const bool only_refusers = why.code == errc::no_phone && !others_left();
   if (only_refusers && !known_.empty()) {
     known_.clear();  // they may have changed their mind: nobody else is there
@@ -182,9 +195,8 @@ bool embeddings_work::without_permit(chunk& c, const error& why) {
   }
   const bool never = why.code == errc::model_not_found || why.code == errc::unsupported;
   const bool last = why.code == errc::no_phone && (only_refusers || c.tries > 0);
-  if (!never && !last && runners_ > 1) {  // the others will do it
+  if (!never && !last && !tries_.empty()) {  // when one of them ends, there will be room
     pending_.push_front(&c);
-    wake_all();
     return false;
   }
   if (c.tries > 0) {

@@ -92,7 +92,7 @@ class embeddings_work {
   std::deque<chunk*> pending_;
   std::list<a_try> tries_;                      // under way
   std::vector<std::shared_ptr<waker>> wakers_;  // of the runners
-  std::size_t runners_ = 0;                     // that have not ended
+  bool queueing_ = false;                       // a runner waits for a permit
   std::size_t left_ = 0;                        // chunks that are not done
   std::vector<duration> times_{};               // of the chunks that are
 
