@@ -19,6 +19,11 @@ bool is_too_long(const error& why) {
   return why.code == errc::phone_error && why.message.find("too large to process") != std::string::npos;
 }
 
+/// The phone's server is one for chats; llama-server with --embeddings and a model for chats pools nothing.
+bool makes_none(const error& why) {
+  return why.code == errc::rejected && (why.status == 501 || why.message.starts_with("Pooling type 'none'"));
+}
+
 }  // namespace
 
 milliseconds embeddings_work::patience(const chunk& c, const permit& held) const {
@@ -133,8 +138,8 @@ void embeddings_work::take(chunk& c, const phone_target& phone, embeddings_part 
 }
 
 void embeddings_work::failed(chunk& c, const phone_target& phone, const error& why) {
-  if (why.code == errc::rejected && why.status == 501) {
-    refusal_ = why;
+  if (makes_none(why)) {
+    refusal_ = error(errc::not_served, why.message);
     refusals_.remember(phone, model_, clock::now());
     refused_.push_back(phone.id);
     if (c.running == 0) again(c, "not_served");

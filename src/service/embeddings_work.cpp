@@ -17,9 +17,10 @@ constexpr int late = 3;                            // times what the others took
 constexpr milliseconds least_late{100};
 constexpr milliseconds look_again{100};
 
-/// By name, as the fleet's phones call their models.
-bool has_model(const phone_target& phone, std::string_view normalized) {
-  const auto is_it = [&](std::string_view name) { return normalized_model(name) == normalized; };
+/// As far as the phone's last look says.
+bool may_have(const phone_target& phone, std::string_view asked) {
+  const std::string own = normalized_model(model_for(phone, asked));
+  const auto is_it = [&](std::string_view name) { return normalized_model(name) == own; };
   return is_it(phone.model) || phone.models.empty() ||
          std::any_of(phone.models.begin(), phone.models.end(),
                      [&](const served_model& m) { return is_it(m.name); });
@@ -72,7 +73,7 @@ std::size_t embeddings_work::look_at_fleet() {
         std::find_if(fleet.begin(), fleet.end(), [&](const auto& p) { return p->name == s.config.name; });
     if (t == fleet.end() || std::find(known_.begin(), known_.end(), (*t)->id) != known_.end()) continue;
     all += s.permits;
-    if (has_model(**t, model_)) by_name += s.permits;
+    if (may_have(**t, request_.model)) by_name += s.permits;
   }
   return std::clamp<std::size_t>(by_name == 0 ? all : by_name, 1, most_runners);
 }
@@ -165,6 +166,10 @@ task<bool> embeddings_work::next_chunk(chunk& c) {
     co_return without_permit(c, why);
   }
   permit held = std::move(*got);
+  if (std::find(refused_.begin(), refused_.end(), held.phone()->id) != refused_.end()) {
+    pending_.push_front(&c);  // it has said so while this one stood in the queue
+    co_return true;
+  }
   co_await try_on(c, held);
   co_return true;
 }
@@ -177,7 +182,7 @@ bool embeddings_work::others_left() {
       return std::find(list.begin(), list.end(), p->id) != list.end();
     };
     const bool fits = p->engine == engine_kind::unknown || (request_.engines & mask_of(p->engine)) != 0;
-    return fits && has_model(*p, model_) && !is_in(refused_) && !is_in(known_);
+    return fits && may_have(*p, request_.model) && !is_in(refused_) && !is_in(known_);
   });
 }
 

@@ -313,6 +313,7 @@ def test_nobody_makes_embeddings(start, engine):
     for _ in range(2):
         reply = openai(gateway, texts(20))
         assert reply.status == 501 and "embeddings" in reply.json()["error"]["message"], reply
+        assert reply.json()["error"]["code"] == "not_served"
     assert max(p.state()["requests"] for p in phones) <= 32
     if engine == "ollama":
         assert "embeddings" in ollama(gateway, "one").error()
@@ -399,6 +400,21 @@ def test_real_llama_server_and_a_text_too_long(start, llama_programs, counting_m
     health = gateway.phone(phone.as_phone)
     assert not health["suspect"] and health["breaker"] == "closed"
     assert gateway.metric("pocketfleet_attempts_total") <= 2
+
+
+def test_real_chat_servers_with_the_same_model(start, llama_programs, counting_model, real):
+    """One was started without --embeddings, one without a pooling."""
+    chat = [start.own(LlamaServer(llama_programs, counting_model, more=more)) for more in ((), ("--embeddings",))]
+    inputs = [f"count {i}" for i in range(40)]
+    gateway = start.gateway([*chat, real[0]])
+    for _ in range(3):
+        reply = openai(gateway, inputs)
+        assert close(vectors(reply), straight(real[0], inputs))
+        assert reply.headers["X-Phone"] == real[0].as_phone
+    for phone in chat:
+        assert gateway.metric("pocketfleet_attempts_total", phone=phone.as_phone) <= 2
+    reply = openai(start.gateway([chat[1]]), inputs)
+    assert reply.status == 501 and "pooling" in reply.json()["error"]["message"], reply
 
 
 def test_a_real_llama_server_is_killed(start, llama_programs, counting_model):
