@@ -32,6 +32,7 @@ gateway::gateway(const configuration& c)
       desk_(c.gateway.dispatch, make_policy(c.gateway.policy), std::random_device{}()),
       dispatch_(desk_, books_, c.gateway.service),
       api_(desk_, dispatch_, c.gateway.service),
+      embeddings_(desk_, books_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       catalog_(desk_),
       face_(c.gateway.listener, routes(), books_),
@@ -97,7 +98,7 @@ gateway::~gateway() {
 /// What is still under way ends in its own words while all workers are there: a request on one may wait for
 /// an answer that is made on another, so that no worker may simply go before the others.
 void gateway::end_everything() {
-  dispatch_.shut_down();
+  end_requests();
   prober_->stop();
   for (auto& w : workers_) w->listener->drop();
   bool busy = true;
@@ -115,8 +116,14 @@ void gateway::end_everything() {
   for (auto& w : workers_) w->context.end();
 }
 
+void gateway::end_requests() {
+  dispatch_.shut_down();
+  embeddings_.shut_down();
+}
+
 std::vector<route> gateway::routes() {
   auto all = api_.routes();
+  for (auto& r : embeddings_.routes()) all.push_back(std::move(r));
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET", [](http_call& call) -> task<> {
@@ -206,7 +213,7 @@ void gateway::begin_drain() {
   grace_.async_wait([this](const boost::system::error_code& ec) {
     if (ec) return;
     log(log_level::warning, "the grace is over", {});
-    dispatch_.shut_down();
+    end_requests();
     grace_.expires_after(seconds{1});
     grace_.async_wait([this](const boost::system::error_code& again) {
       if (!again) stop();

@@ -1,13 +1,9 @@
 #include "page.hpp"
 
 namespace pocketfleet {
-namespace {
 
-constexpr std::size_t most_page = std::size_t{1} << 20U;
-
-}  // namespace
-
-task<result<page>> read_page(phone_exchange& exchange, const phone_request& request, time_point deadline) {
+task<result<page>> read_page(phone_exchange& exchange, const phone_request& request, time_point deadline,
+                             std::size_t most_bytes) {
   if (auto there = co_await exchange.connect(deadline); !there) co_return there.error();
   auto head = co_await exchange.send(request.method, request.target, request.body, deadline);
   if (!head) co_return head.error();
@@ -16,7 +12,7 @@ task<result<page>> read_page(phone_exchange& exchange, const phone_request& requ
     const auto more = co_await exchange.read(deadline);
     if (!more) co_return more.error();
     if (more->empty()) co_return out;
-    if (out.body.size() + more->size() > most_page) co_return error(errc::too_large, "a page without end");
+    if (out.body.size() + more->size() > most_bytes) co_return error(errc::too_large, "a page without end");
     out.body.append(*more);
   }
 }

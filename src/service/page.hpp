@@ -12,7 +12,10 @@ struct page {
   std::string body{};
 };
 
-/// Up to 1 MiB: errc::too_large. The other errors are those of the exchange.
-task<result<page>> read_page(phone_exchange& exchange, const phone_request& request, time_point deadline);
+inline constexpr std::size_t most_page = std::size_t{1} << 20U;
+
+/// A longer one is errc::too_large. The other errors are those of the exchange.
+task<result<page>> read_page(phone_exchange& exchange, const phone_request& request, time_point deadline,
+                             std::size_t most_bytes = most_page);
 
 }  // namespace pocketfleet

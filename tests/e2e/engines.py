@@ -51,13 +51,14 @@ class LlamaServer(Process):
 
     engine = "llama-server"
 
-    def __init__(self, programs, model, alias="tiny", slots=2, port=None):
+    def __init__(self, programs, model, alias="tiny", slots=2, port=None, more=()):
         for _ in range(5):
             self.port = port or free_port()
             super().__init__("llama-server", [
                 str(programs / "llama-server"), "-m", str(model), "--host", "127.0.0.1", "--port", str(self.port),
                 "-t", "1", "-np", str(slots), "-c", str(4096 * slots), "-a", alias, "--metrics", "--slots", "--props",
                 "--no-warmup", "-fa", "off", "--sse-ping-interval", "5", "--cache-ram", "64", "-lv", "2",
+                *more,
             ], env={"GGML_NO_BACKTRACE": "1"})
             with self.starting():
                 until(lambda: not self.running() or self.ready(), "llama-server to be ready")

@@ -15,6 +15,7 @@
 #include "pocketfleet/service/catalog_api.hpp"
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
+#include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
@@ -87,6 +88,7 @@ class gateway {
   void begin_drain();
   void end_everything();
   void restore_registered();
+  void end_requests();
   void on_fleet_change(const registry::taken& what);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 
@@ -101,6 +103,7 @@ class gateway {
   desk desk_;
   dispatch dispatch_;
   ask_api api_;
+  embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
   gateway_face face_;
