@@ -32,6 +32,7 @@ gateway::gateway(const configuration& c)
       desk_(c.gateway.dispatch, make_policy(c.gateway.policy), std::random_device{}()),
       dispatch_(desk_, books_, c.gateway.service),
       api_(desk_, dispatch_, c.gateway.service),
+      dialects_(desk_, dispatch_, c.gateway.service),
       embeddings_(desk_, books_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       catalog_(desk_),
@@ -123,6 +124,7 @@ void gateway::end_requests() {
 
 std::vector<route> gateway::routes() {
   auto all = api_.routes();
+  for (auto& r : dialects_.routes()) all.push_back(std::move(r));
   for (auto& r : embeddings_.routes()) all.push_back(std::move(r));
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));

@@ -12,7 +12,8 @@ bool retryable(errc code) {
     case errc::phone_error:
     case errc::phone_busy:
     case errc::phone_loading:
-    case errc::model_missing: return true;
+    case errc::model_missing:
+    case errc::not_served: return true;  // by an older build: another phone may have a newer one
     // A stream that ends cleanly without its end marker is, most of all, Ollama's guard against repeating
     // tokens: another phone would only repeat them again.
     case errc::truncated:

@@ -37,7 +37,8 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
       j->cannot = std::move(*reason);
     }
   }
-  if (!j->cannot.empty() && (j->wanted.engines & desk_.engines()) == 0) return incapable(q, j->cannot);
+  if (!j->cannot.empty() && (j->wanted.engines & desk_.engines(j->wanted.model)) == 0)
+    return incapable(q, j->cannot);
 
   asked out;
   auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);

@@ -4,6 +4,7 @@
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/together.hpp"
+#include "warm_up.hpp"
 
 namespace pocketfleet {
 
@@ -123,46 +124,21 @@ task<> ask_api::warm_up(http_call& call) {
   co_await call.out->send(200, json_type, std::move(text));
 }
 
-/// Takes the phone's permit meanwhile, so that a long load stands in nobody's way unseen. The connection
-/// stays open to the end: Ollama stops loading when the one who asked for it leaves.
 task<json> ask_api::warm_up_phone(http_call& call, std::shared_ptr<const phone_target> phone,
                                   std::string model, json keep_alive) {
-  json out{{"name", phone->name}, {"ok", false}};
-  want wanted;
-  wanted.only = phone->id;
-  wanted.model = model.empty() ? std::string{} : normalized_model(model);
   const time_point began = clock::now();
-  const time_point deadline = began + settings_.times.first_token_loading;
-  const std::stop_token stop = call.gone;
-  auto held = co_await desk_.acquire(call.where, wanted, deadline, stop);
-  if (!held) {
-    out["error"] = held.error().message;
-    co_return out;
+  warm_up_order order{.model = std::move(model),
+                      .keep_alive = std::move(keep_alive),
+                      .deadline = began + settings_.times.first_token_loading};
+  order.wanted.only = phone->id;
+  if (!order.model.empty()) order.wanted.model = normalized_model(order.model);
+  const auto warmed = co_await pocketfleet::warm_up(call, desk_, order);
+  json out{{"name", phone->name}, {"ok", warmed.has_value()}};
+  if (warmed || warmed.error().code != errc::no_phone) out["ms"] = milliseconds_since(began).count();
+  if (!warmed) {
+    const error& why = warmed.error();
+    out["error"] = why.message.empty() ? std::string(to_string(why.code)) : why.message;
   }
-  const std::shared_ptr<const phone_target> now = held->phone();
-  const phone_request request = engine_of(now->engine).warm_up(model_for(*now, model), keep_alive);
-  const std::unique_ptr<phone_exchange> exchange = call.phones->open(now);
-  const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
-  std::string body;
-  std::optional<error> why;
-  result<phone_response_head> head = error(errc::aborted);
-  if (auto there = co_await exchange->connect(deadline); there) {
-    head = co_await exchange->send(request.method, request.target, request.body, deadline);
-  } else {
-    head = there.error();
-  }
-  if (!head) why = head.error();
-  while (!why && body.size() < (std::size_t{64} << 10U)) {
-    const auto more = co_await exchange->read(deadline);
-    if (!more) why = more.error();
-    if (!more || more->empty()) break;
-    body.append(*more);
-  }
-  if (!why && head->status != 200) why = phone_failure(head->status, body);
-  held->settle(why ? verdict_of(why->code) : verdict::success);
-  out["ok"] = !why;
-  out["ms"] = milliseconds_since(began).count();
-  if (why) out["error"] = why->message.empty() ? std::string(to_string(why->code)) : why->message;
   co_return out;
 }
 

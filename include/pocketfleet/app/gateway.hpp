@@ -14,6 +14,7 @@
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/catalog_api.hpp"
 #include "pocketfleet/service/desk.hpp"
+#include "pocketfleet/service/dialects_api.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
@@ -103,6 +104,7 @@ class gateway {
   desk desk_;
   dispatch dispatch_;
   ask_api api_;
+  dialects_api dialects_;
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
