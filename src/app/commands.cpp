@@ -205,6 +205,12 @@ int sim_phones(const sim_arguments& arguments) {
     s.load_time = milliseconds(arguments.load_ms);
     s.slots = arguments.slots;
     s.answer_tokens = arguments.answer_tokens;
+    s.context = arguments.context;
+    s.thinking = arguments.reasoning != 0;
+    s.reasoning_tokens = arguments.reasoning;
+    s.embedding = arguments.embeddings;
+    s.tools = arguments.tools;
+    s.other_models = arguments.other_models;
     phones.emplace_back(context, std::move(s));
     phones.back().start();
     std::cout << "sim: " << phones.back().settings().name << " engine=" << arguments.engine

@@ -34,6 +34,7 @@ gateway::gateway(const configuration& c)
       api_(desk_, dispatch_, c.gateway.service),
       embeddings_(desk_, books_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
+      catalog_(desk_),
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
       signals_(workers_[0]->context),
@@ -124,6 +125,7 @@ std::vector<route> gateway::routes() {
   auto all = api_.routes();
   for (auto& r : embeddings_.routes()) all.push_back(std::move(r));
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
+  for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET", [](http_call& call) -> task<> {
                    std::string body(phone_setup_script());
                    co_await call.out->send(200, "text/x-shellscript; charset=utf-8", std::move(body));

@@ -58,7 +58,7 @@ void set_up_log(std::string_view level, log_format format) {
   auto logger =
       std::make_shared<spdlog::async_logger>("pocketfleet", std::make_shared<spdlog::sinks::stderr_sink_mt>(),
                                              writer, spdlog::async_overflow_policy::overrun_oldest);
-  logger->set_pattern(format == log_format::json ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  logger->set_pattern(format == log_format::objects ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
   const auto wanted = spdlog::level::from_str(std::string(level == "warning" ? "warn" : level));
   logger->set_level(wanted == spdlog::level::off && level != "off" ? spdlog::level::info : wanted);
   logger->flush_on(spdlog::level::trace);
@@ -90,7 +90,7 @@ void log(log_level level, std::string_view event, std::initializer_list<log_fiel
   if (!logs(level)) return;
   std::string line;
   line.reserve(256);
-  if (format_now == log_format::json) {
+  if (format_now == log_format::objects) {
     line.append(R"({"time":")").append(rfc3339_now()).append(R"(","level":")");
     const auto name = spdlog::level::to_string_view(to_spdlog(level));
     line.append(name.data(), name.size()).append(R"(","event":)");

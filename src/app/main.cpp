@@ -49,6 +49,16 @@ int run(int argc, char** argv) {
   sim_command->add_option("--load-ms", sim.load_ms, "Time to load the model");
   sim_command->add_option("--slots", sim.slots, "Requests at once")->check(CLI::Range(1, 64));
   sim_command->add_option("--answer-tokens", sim.answer_tokens, "Length of an answer without a limit");
+  sim_command->add_option("--context", sim.context, "Tokens that a slot has room for")
+      ->check(CLI::Range(16, 1 << 20));
+  sim_command
+      ->add_option("--reasoning", sim.reasoning, "Tokens of reasoning before an answer; 0: does not think")
+      ->check(CLI::Range(0, 100000));
+  sim_command->add_option("--embeddings", sim.embeddings,
+                          "true: embeds; llama-server then does nothing else");
+  sim_command->add_option("--tools", sim.tools, "false: Ollama's model cannot call tools");
+  sim_command->add_option("--other-models", sim.other_models, "Ollama's other models, with commas between")
+      ->delimiter(',');
 
   try {
     app.parse(argc, argv);

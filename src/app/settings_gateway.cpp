@@ -129,7 +129,8 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       // the cache
       make::choice<cache_mode>(
           "cache",
-          {{"always", cache_mode::always},
+          {{"everywhere", cache_mode::everywhere},
+           {"always", cache_mode::always},
            {"deterministic", cache_mode::deterministic},
            {"never", cache_mode::never}},
           [](auto& g) -> auto& { return g.service.caching; }),
@@ -251,7 +252,7 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       words("log_level", {"trace", "debug", "info", "warning", "error", "critical", "off"},
             &gateway_settings::log_level),
       make::choice<log_format>(
-          "log_format", {{"text", log_format::text}, {"json", log_format::json}},
+          "log_format", {{"text", log_format::text}, {"json", log_format::objects}},
           [](auto& g) -> auto& { return g.log; }),
   };
   return table;

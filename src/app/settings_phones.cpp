@@ -1,6 +1,7 @@
 #include <unordered_map>
 
 #include "host_text.hpp"
+#include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/wire/heartbeat.hpp"
 #include "settings_tables.hpp"
 
@@ -24,12 +25,39 @@ void read_name(phone_config& into, const place& from) {
   into.name = from.value.get<std::string>();
 }
 
-void read_model(phone_config& into, const place& from) {
-  if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), 256)) {
+constexpr std::size_t longest_model = 256;
+constexpr std::size_t most_aliases = 64;
+
+void read_model_name(std::string& into, const place& from) {
+  if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), longest_model)) {
     return from.refuse(
         R"(the model's name as the phone spells it, as "qwen2.5:1.5b", at most 256 characters)");
   }
-  into.model = from.value.get<std::string>();
+  into = from.value.get<std::string>();
+}
+
+void read_aliases(phone_config& into, const place& from) {
+  if (!from.value.is_object() || from.value.size() > most_aliases)
+    return from.refuse(R"(an object of at most 64 names, as {"small": "qwen2.5:1.5b"})");
+  for (const auto& [name, unused] : from.value.get_ref<const json::object_t&>()) {
+    const place at = from.member(name);
+    if (!is_plain_name(name, longest_model)) {
+      from.mistakes.add(at.path, "that name", R"(1 to 256 printable ASCII characters as a name, as "small")");
+      continue;
+    }
+    const std::string normalized = normalized_model(name);
+    const auto same = std::find_if(into.aliases.begin(), into.aliases.end(), [&](const model_alias& a) {
+      return normalized_model(a.name) == normalized;
+    });
+    if (same != into.aliases.end()) {
+      from.mistakes.add(at.path, "the name " + describe(json(name)),
+                        "a name of its own; " + from.path_to(same->name) + " is the same");
+      continue;
+    }
+    model_alias alias{name, {}};
+    read_model_name(alias.behind, at);
+    into.aliases.push_back(std::move(alias));
+  }
 }
 
 void read_serial(phone_config& into, const place& from) {
@@ -63,7 +91,8 @@ const std::vector<setting<phone_config>>& phone_table() {
       {"host", read_host, nullptr},
       make::whole(
           "port", 1, 65535, [](auto& p) -> auto& { return p.port; }),
-      {"model", read_model, nullptr},
+      {"model", [](phone_config& into, const place& from) { read_model_name(into.model, from); }, nullptr},
+      {"aliases", read_aliases, nullptr},
       make::whole(
           "weight", 1, 1000, [](auto& p) -> auto& { return p.weight; }),
       make::whole(

@@ -79,19 +79,25 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->api_key = p.config.api_key;
   target->engine = p.engine;
   target->model = p.config.model;
-  if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front();
+  if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front().name;
   if (target->model.empty() && !p.models.empty()) target->model = p.models.front().name;
   target->loads_on_demand = p.engine == engine_kind::ollama;
-  for (const auto& m : p.loaded) target->loaded.push_back(normalized_model(m));
+  for (const auto& m : p.loaded) target->loaded.push_back(normalized_model(m.name));
   target->models = p.models;
-  p.target = std::move(target);
+  target->in_memory = p.loaded;
+  target->aliases = p.config.aliases;
 
   p.normalized.clear();
-  for (const auto& m : p.models) p.normalized.push_back(normalized_model(m.name));
-  // llama-server serves one model whatever it is called; what the file calls it is a name for it too.
-  if (!p.config.model.empty() && (p.engine == engine_kind::llama_server || p.models.empty())) {
-    p.normalized.push_back(normalized_model(p.config.model));
+  for (auto& each : names_of(*target)) p.normalized.push_back(std::move(each.normalized));
+  // Until the phone says what it has, the file is believed.
+  if (p.models.empty() && !p.config.model.empty()) {
+    const std::string own = normalized_model(model_for(*target, {}));
+    p.normalized.push_back(own);
+    for (const auto& a : p.config.aliases) {
+      if (normalized_model(a.behind) == own) p.normalized.push_back(normalized_model(a.name));
+    }
   }
+  p.target = std::move(target);
 }
 
 void dispatcher::forget_drained() {
@@ -275,7 +281,7 @@ std::string dispatcher::models_there() const {
   std::set<std::string_view> names;
   for (const phone_id id : order_) {
     const phone& p = *phones_[index(id)];
-    for (const auto& m : p.models) names.insert(m.name);
+    for (const auto& each : names_of(*p.target)) names.insert(each.name);
     if (!p.config.model.empty()) names.insert(p.config.model);
   }
   if (names.empty()) return "there is none";
@@ -336,72 +342,6 @@ seconds dispatcher::expected_wait() const {
   }
   const double wait = all == 0 ? 0.0 : mean_held_ * static_cast<double>(queue_.size() + 1) / all;
   return std::clamp(seconds{static_cast<std::int64_t>(std::ceil(wait))}, seconds{1}, seconds{60});
-}
-
-// ---- looks
-
-phone_status dispatcher::look_at(phone& p, time_point now) const {
-  phone_status s;
-  s.config = p.config;
-  s.model = p.target->model;
-  s.engine = p.engine;
-  s.state = p.state;
-  s.breaker = p.cut_out.state(now);
-  s.draining = p.removed;
-  s.suspect = p.suspect;
-  s.quiet = quiet(p, now);
-  s.rests = p.condition.kind(now);
-  s.resting = p.condition.reason(now);
-  s.reads = p.reads;
-  if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
-  s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
-              s.breaker != breaker_state::open && s.rests != rest_kind::hard;
-  if (p.removed)
-    s.reason = "removed from the file; its last requests are being finished";
-  else if (p.state != health::up)
-    s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
-  else if (s.breaker == breaker_state::open)
-    s.reason = "failed too often; resting";
-  else if (s.rests == rest_kind::hard)
-    s.reason = s.resting;
-  s.in_flight = p.in_flight;
-  s.permits = permits(p, now);
-  s.slots = p.slots;
-  for (const auto& m : p.models) s.models.push_back(m.name);
-  s.loaded = p.loaded;
-  return s;
-}
-
-std::vector<phone_status> dispatcher::status(time_point now) {
-  std::vector<phone_status> out;
-  for (const auto& p : phones_) {
-    if (p) out.push_back(look_at(*p, now));
-  }
-  return out;
-}
-
-std::optional<phone_status> dispatcher::status_of(std::string_view id, time_point now) {
-  for (const phone_id each : order_) {
-    phone& p = *phones_[index(each)];
-    if (p.config.id == id) return look_at(p, now);
-  }
-  return std::nullopt;
-}
-
-std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
-  std::vector<std::shared_ptr<const phone_target>> out;
-  out.reserve(order_.size());
-  for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
-  return out;
-}
-
-engine_mask dispatcher::engines() const {
-  engine_mask all = 0;
-  for (const phone_id id : order_) {
-    const engine_kind kind = phones_[index(id)]->engine;
-    all |= kind == engine_kind::unknown ? any_engine : mask_of(kind);
-  }
-  return all;
 }
 
 }  // namespace pocketfleet

@@ -11,12 +11,21 @@ error odd() {
   return {errc::bad_response, "not in the engine's form"};
 }
 
-void add(std::vector<served_model>& models, const json& name, const std::string& identity) {
+using about_model = std::shared_ptr<const std::string>;
+
+about_model about(const json& entry) {
+  std::string text = dump_json(entry);
+  return text.size() > most_about ? nullptr : std::make_shared<const std::string>(std::move(text));
+}
+
+void add(std::vector<served_model>& models, const json& name, const std::string& identity,
+         const about_model& said) {
   if (!name.is_string()) return;
   const auto& text = name.get_ref<const std::string&>();
   if (text.empty() || text.size() > 512 || models.size() >= most_models) return;
   if (std::any_of(models.begin(), models.end(), [&](const auto& m) { return m.name == text; })) return;
   models.emplace_back(text, identity);
+  models.back().about = said;
 }
 
 /// The member, or null.
@@ -59,7 +68,7 @@ result<std::vector<served_model>> read_ollama_models(std::string_view body) {
     if (!model.is_object()) continue;
     const json& digest = member(model, "digest");
     const bool sound = digest.is_string() && digest.get_ref<const std::string&>().size() <= 256;
-    add(models, member(model, "name"), sound ? digest.get<std::string>() : std::string{});
+    add(models, member(model, "name"), sound ? digest.get<std::string>() : std::string{}, about(model));
   }
   return models;
 }
@@ -73,9 +82,10 @@ result<std::vector<served_model>> read_llama_models(std::string_view body) {
   for (const auto& model : *list) {
     if (!model.is_object()) continue;
     const std::string identity = identity_from_meta(member(model, "meta"));
-    add(models, member(model, "id"), identity);
+    const about_model said = about(model);
+    add(models, member(model, "id"), identity, said);
     if (const json& aliases = member(model, "aliases"); aliases.is_array()) {
-      for (const auto& alias : aliases) add(models, alias, identity);
+      for (const auto& alias : aliases) add(models, alias, identity, said);
     }
   }
   return models;

@@ -2,7 +2,7 @@
 
 namespace pocketfleet {
 
-answers::found answers::find(const cache_key& key, executor where, bool each_piece,
+answers::found answers::find(const cache_key& key, const std::shared_ptr<waker>& wake, bool each_piece,
                              const std::shared_ptr<generation>& make) {
   const std::lock_guard lock(mutex_);
   if (auto kept = cache_.find(key, clock::now())) {
@@ -11,7 +11,7 @@ answers::found answers::find(const cache_key& key, executor where, bool each_pie
   }
   auto& making = making_[key];
   if (const auto running = making.lock()) {
-    if (auto joined = running->join(where, each_piece)) {
+    if (auto joined = running->join(wake, each_piece)) {
       ++joined_;
       return {.joined = std::move(joined)};
     }

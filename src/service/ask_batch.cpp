@@ -19,10 +19,12 @@ std::size_t ask_api::runners(std::size_t items) {
 
 /// {"ok":true,"data":{...}} or {"ok":false,"error":"text"}, without the opening brace.
 task<std::string> ask_api::batch_item(http_call& call, result<ask_request>& item) {
-  asked found;
   request_record r;  // of this item
   result<std::string> body = item ? error(errc::aborted) : item.error();
-  if (item) body = co_await whole_answer(call, *item, r, found);
+  if (item) {
+    serving what = serving_of(*item);
+    body = co_await whole_answer(call, dispatch_, what, r);
+  }
   call.record.attempts += r.attempts;
   call.record.rescues += r.rescues;
   call.record.queued = std::max(call.record.queued, r.queued);

@@ -48,9 +48,9 @@ class pen final : public answer_sink {
   bool overflow_ = false;
 };
 
-std::uint64_t bytes_of(const json& messages) {
-  std::uint64_t all = 0;
-  for (const auto& m : messages) all += m.at("content").get_ref<const std::string&>().size();
+std::uint64_t bytes_of(const question& q) {
+  std::uint64_t all = q.prompt.size();
+  for (const auto& m : q.messages) all += m.at("content").get_ref<const std::string&>().size();
   return all;
 }
 
@@ -58,15 +58,14 @@ std::uint64_t bytes_of(const json& messages) {
 
 milliseconds attempt::patience() const {
   if (phone().loads_on_demand) {
-    const std::string model = normalized_model(begun_ != nullptr         ? model_
-                                               : question_.model.empty() ? phone().model
-                                                                         : question_.model);
+    const std::string model =
+        normalized_model(begun_ != nullptr ? std::string_view(model_) : model_for(phone(), question_.model));
     const auto& there = phone().loaded;
     if (std::find(there.begin(), there.end(), model) == there.end()) return times_.first_token_loading;
   }
   // What a picture takes is not to be told from its bytes.
   if (question_.has_images) return times_.first_token;
-  const std::uint64_t bytes = bytes_of(question_.messages) + (begun_ != nullptr ? begun_->text.size() : 0);
+  const std::uint64_t bytes = bytes_of(question_) + (begun_ != nullptr ? begun_->text.size() : 0);
   return held_.known().first_token(bytes, times_.first_token);
 }
 
@@ -80,8 +79,8 @@ task<attempt_result> attempt::run() {
   std::unique_ptr<resumption> how;
   std::optional<phone_request> request;
   if (begun_ == nullptr) {
-    request = codec.encode(question_, phone().model);
-    decoder = codec.decoder();
+    request = codec.encode(question_, model_for(phone(), question_.model));
+    decoder = codec.decoder(question_);
   } else {
     how = codec.resume(question_, model_, *begun_);
     if (out_.how = co_await ask_how(*how, until); !out_.how) co_return std::move(out_);
@@ -100,6 +99,7 @@ task<attempt_result> attempt::run() {
     generation_.begin(question_.model.empty() ? phone().model : question_.model, rfc3339_now());
   out_.how = co_await listen(*decoder, until);
   out_.counts = decoder->counts;
+  if (out_.how) out_.more = std::move(decoder->more);
   if (out_.how && out_.done_reason.empty()) out_.done_reason = decoder->done_reason;
   co_return std::move(out_);
 }

@@ -19,6 +19,7 @@ struct attempt_result {
   result<void> how;
   std::string done_reason{};
   usage counts{};                   ///< the phone's own, of this attempt
+  extras more{};                    ///< the same
   std::uint64_t tokens_before = 0;  ///< of the beginning that it went on with; in the counts they are prompt
   duration first_token{0};          ///< from sending; 0: none came
   duration spoke{0};                ///< from the first token to the last

@@ -120,6 +120,11 @@ engine_mask desk::engines() {
   return dispatcher_.engines();
 }
 
+engine_mask desk::engines(std::string_view model) {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.engines(model);
+}
+
 std::size_t desk::waiting() {
   const std::lock_guard lock(mutex_);
   return dispatcher_.waiting();

@@ -15,6 +15,14 @@ milliseconds since(time_point then) {
   return std::chrono::duration_cast<milliseconds>(clock::now() - then);
 }
 
+/// No phone that could be asked has an engine for it.
+error incapable(const question& q, const std::string& why) {
+  if (q.spoken == dialect::anthropic)
+    return error(errc::not_served,
+                 "no phone with that model speaks Anthropic's Messages API; llama-server does");
+  return error(errc::unsupported, why);
+}
+
 }  // namespace
 
 result<asked> dispatch::ask(const worker_context& worker, question q, const ask_manner& how) {
@@ -23,24 +31,23 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   j->deadline = j->began + settings_.times.request;
   j->wanted.model = q.model.empty() ? std::string{} : normalized_model(q.model);
   j->wanted.vision = q.has_images;
-  std::string why;
   for (const auto kind : {engine_kind::ollama, engine_kind::llama_server}) {
     if (auto reason = engine_of(kind).cannot(q)) {
       j->wanted.engines &= static_cast<engine_mask>(~mask_of(kind));
-      why = std::move(*reason);
+      j->cannot = std::move(*reason);
     }
   }
-  if (!why.empty() && (j->wanted.engines & desk_.engines()) == 0)
-    return error(errc::unsupported, std::move(why));
+  if (!j->cannot.empty() && (j->wanted.engines & desk_.engines()) == 0) return incapable(q, j->cannot);
 
   asked out;
   auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
+  const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
   j->rescue = how.rescue;
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
     j->key = cache_key_of(q, how.rescue ? std::string_view{} : "one phone");
-    auto found = answers_.find(j->key, worker.where, how.each_piece, made);
+    auto found = answers_.find(j->key, wake, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);
       out.joined = found.joined != nullptr;
@@ -50,14 +57,16 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     j->keep = true;
   }
   j->what = std::move(q);
-  out.answer = made->join(worker.where, how.each_piece);
+  out.answer = made->join(wake, how.each_piece);
   asio::co_spawn(worker.where, produce(std::move(made), *worker.phones, std::move(j)), asio::detached);
   return out;
 }
 
+/// A client of the other dialects expects a fresh answer unless it has asked for the same one.
 bool dispatch::caches(const question& q, bool use_cache) const {
   switch (settings_.caching) {
-    case cache_mode::always: return use_cache;
+    case cache_mode::everywhere: return use_cache;
+    case cache_mode::always: return use_cache && (q.spoken == dialect::ask || is_deterministic(q));
     case cache_mode::deterministic: return use_cache && is_deterministic(q);
     case cache_mode::never: break;
   }
@@ -97,6 +106,8 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     observer_.on_queue_wait(clock::now() - asked_at);
     g.waited(so_far.queued);
     if (!got) {
+      if (so_far.number == 0 && got.error().code == errc::unsupported && !j.cannot.empty())
+        co_return incapable(j.what, j.cannot);
       if (so_far.number == 0 || got.error().code == errc::aborted) co_return got.error();
       if (!so_far.begun) co_return so_far.last;  // tells more than that no other phone is left
       if (g.shown() && got.error().code == errc::no_phone && !wanted.avoid.empty()) {
@@ -141,8 +152,8 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     begun_answer begun = g.begun();
     const std::string_view identity = wanted.identity.empty() ? identity_of(*held.phone(), wanted.model)
                                                               : std::string_view(wanted.identity);
-    const bool can_resume =
-        !begun.text.empty() && !identity.empty() && engine_of(held.phone()->engine).can_resume(j.what);
+    const bool can_resume = !begun.text.empty() && !begun.other && !identity.empty() &&
+                            engine_of(held.phone()->engine).can_resume(j.what);
     const failed_attempt failed{.code = so_far.last.code,
                                 .pieces = g.pieces(),
                                 .shown = g.shown(),
@@ -214,7 +225,7 @@ void dispatch::finish(generation& g, const attempt_result& a, const story& so_fa
     counts.answer_tokens += a.tokens_before + so_far.begun->reasoning;
     counts.answer_time += so_far.spoke;
   }
-  g.complete(a.done_reason, counts);
+  g.complete(a.done_reason, counts, a.more);
   // Kept before anybody is told: who asks again at once finds it.
   if (j.keep) answers_.store(j.key, g.shared_from_this());
   g.announce();

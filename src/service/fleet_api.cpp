@@ -140,8 +140,7 @@ task<json> ask_api::warm_up_phone(http_call& call, std::shared_ptr<const phone_t
     co_return out;
   }
   const std::shared_ptr<const phone_target> now = held->phone();
-  const phone_request request =
-      engine_of(now->engine).warm_up(model.empty() ? now->model : model, keep_alive);
+  const phone_request request = engine_of(now->engine).warm_up(model_for(*now, model), keep_alive);
   const std::unique_ptr<phone_exchange> exchange = call.phones->open(now);
   const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
   std::string body;

@@ -74,8 +74,10 @@ begun_answer generation::begun() const {
   const std::lock_guard lock(mutex_);
   begun_answer out;
   for (std::size_t i = 0; i < answer_.pieces.size(); ++i) {
-    const bool content = answer_.pieces[i].kind == piece_kind::content;
-    out.reasoning += content ? 0U : 1U;
+    const piece_kind kind = answer_.pieces[i].kind;
+    const bool content = kind == piece_kind::content;
+    out.reasoning += kind == piece_kind::reasoning ? 1U : 0U;
+    out.other = out.other || kind == piece_kind::tool_call || kind == piece_kind::logprobs;
     if (content) out.text.append(answer_.piece_text(i));
     out.pieces += content ? 1U : 0U;
   }
@@ -95,10 +97,11 @@ bool generation::restart() {
   return true;
 }
 
-void generation::complete(std::string_view done_reason, const usage& counts) {
+void generation::complete(std::string_view done_reason, const usage& counts, extras more) {
   const std::lock_guard lock(mutex_);
   answer_.done_reason = done_reason;
   answer_.counts = counts;
+  answer_.more = std::move(more);
   state_.at = phase::done;
   state_.finished = true;
 }
@@ -155,8 +158,8 @@ generation_state generation::state() const {
   return state_;
 }
 
-std::unique_ptr<listener> generation::join(executor where, bool each_piece) {
-  auto joined = std::make_unique<listener>(shared_from_this(), where, each_piece);
+std::unique_ptr<listener> generation::join(std::shared_ptr<waker> wake, bool each_piece) {
+  auto joined = std::make_unique<listener>(shared_from_this(), std::move(wake), each_piece);
   {
     const std::lock_guard lock(mutex_);
     if (!abandoned_) {
@@ -178,12 +181,6 @@ void generation::leave(listener& who) {
     if (last) abandoned_ = true;
   }
   if (last) stop();
-}
-
-task<bool> listener::changed(const std::stop_token& stop, time_point until) {
-  const std::stop_callback on_stop(stop, [w = waker_] { w->wake(); });
-  if (stop.stop_requested()) co_return true;
-  co_return co_await waker_->wait(until);
 }
 
 void listener::taken(std::size_t bytes, std::size_t pieces) {

@@ -8,13 +8,6 @@ namespace {
 
 constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
 
-std::vector<std::string> names_of(const std::vector<served_model>& models) {
-  std::vector<std::string> out;
-  out.reserve(models.size());
-  for (const auto& m : models) out.push_back(m.name);
-  return out;
-}
-
 phone_report down(std::string why) {
   return {.state = health::down, .reason = std::move(why)};
 }
@@ -154,7 +147,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
   // one loads.
   auto loaded = co_await get(phone, "/api/ps");
   if (loaded && loaded->status == 200) {
-    if (auto models = read_ollama_models(loaded->body)) out.loaded = names_of(*models);
+    if (auto models = read_ollama_models(loaded->body)) out.loaded = std::move(*models);
   }
   if (m.looks_to_inventory > 0) {
     --m.looks_to_inventory;
@@ -197,8 +190,8 @@ task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_targ
   auto models = co_await get(phone, "/v1/models");
   if (models && models->status == 200) {
     if (auto read = read_llama_models(models->body)) {
-      out.loaded = names_of(*read);
       name_file(*read, known.file);
+      out.loaded = *read;
       out.models = std::move(*read);
       m.looks_to_inventory = settings_.inventory_every - 1;
     }

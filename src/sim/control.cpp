@@ -35,6 +35,7 @@ std::string last_text(const seen_request& last) {
   ordered text;
   text["method"] = last.method;
   text["target"] = last.target;
+  text["path"] = last.target.substr(0, last.target.find('?'));
   text["headers"] = ordered::object();
   for (const auto& [name, value] : last.headers) text["headers"][name] = value;
   text["body"] = last.body;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/use_awaitable.hpp>
+#include <utility>
 
 #include "engine.hpp"
 
@@ -58,7 +59,8 @@ class run {
   asio::awaitable<void> fail_in_stream();
   asio::awaitable<void> stay_silent();
   asio::awaitable<bool> write();
-  void say_token(std::uint64_t nth, std::uint64_t last);
+  void say_token(std::uint64_t nth);
+  std::string next_token(std::uint64_t nth, piece& out);
   void begin();
   void plan();
   bool due_now() const { return tally_.tokens >= std::min<std::uint64_t>(shown_.after_tokens, length_); }
@@ -72,7 +74,8 @@ class run {
   fault shown_;
   stop_filter filter_;
   tally tally_;
-  std::uint64_t length_ = 0;  // tokens of this answer unless a stop string ends it
+  std::uint64_t length_ = 0;          // tokens of this answer unless a stop string ends it
+  std::vector<std::string> unshown_;  // tokens that no piece has stood for yet
   bool struck_ = false;
   time_point last_sent_{};
 };
@@ -80,9 +83,11 @@ class run {
 // How long the answer gets, and why it ends there.
 void run::plan() {
   const std::uint64_t end = server_.settings.answer_tokens;
-  const std::uint64_t left = job_.reasoning + (end > job_.from ? end - job_.from : 0);
-  tally_.limited = job_.limit.has_value();
-  length_ = job_.limit.value_or(left);
+  const bool counts = job_.script.pieces.empty();
+  const std::uint64_t numbers = end > job_.from ? end - job_.from : 0;
+  const std::uint64_t left = job_.reasoning + (counts ? numbers : job_.script.pieces.size());
+  tally_.limited = job_.limit && (counts || *job_.limit < left);
+  length_ = tally_.limited ? *job_.limit : left;
   if (length_ > job_.room) {
     length_ = job_.room;
     tally_.limited = tally_.out_of_room = true;
@@ -152,7 +157,9 @@ asio::awaitable<bool> run::decode() {
   time_point due = begun;
   if (job_.stream && !job_.echo.empty()) {
     begin();
-    const piece again{job_.echo, -1, false, true};
+    piece again;
+    again.text = job_.echo;
+    again.first = true;
     client_.push(speaker_.say(again, tally_));
   }
   for (;;) {
@@ -179,7 +186,7 @@ asio::awaitable<bool> run::decode() {
     }
     due = std::max(due, now - slack);
     tally_.decode = std::max(now, due) - begun;
-    say_token(tally_.tokens, length_);
+    say_token(tally_.tokens);
     ++server_.slots.slot(tally_.slot).decoded;
     --server_.slots.slot(tally_.slot).remain;
   }
@@ -192,20 +199,46 @@ asio::awaitable<bool> run::decode() {
   co_return true;
 }
 
-void run::say_token(std::uint64_t nth, std::uint64_t last) {
-  ++tally_.tokens;
-  ++server_.counters.tokens;
-  piece out{{}, 0, nth < job_.reasoning, nth == 0 && job_.echo.empty()};
-  if (out.reasoning) {
+// The token's own text; `out` gets what of it is to be shown.
+std::string run::next_token(std::uint64_t nth, piece& out) {
+  if (nth < job_.reasoning) {
+    out.part = part::reasoning;
     out.text = " t" + std::to_string(nth + 1);
     tally_.reasoning += out.text;
-  } else {
-    const std::uint64_t number = job_.from + nth - job_.reasoning + 1;
-    out.id = token_of_number(number);
-    out.text = filter_.take(' ' + std::to_string(number));
-    if (nth + 1 == last) out.text += filter_.rest();
-    tally_.text += out.text;
+    return out.text;
+  }
+  const std::uint64_t at = nth - job_.reasoning;
+  const auto& pieces = job_.script.pieces;
+  if (job_.script.calls()) {
+    out.part = part::call;
+    out.text = pieces[at];
+    tally_.arguments += out.text;
+    tally_.called = at + 1 == pieces.size();
+    return out.text;
+  }
+  std::string token = pieces.empty() ? ' ' + std::to_string(job_.from + at + 1) : pieces[at];
+  if (pieces.empty()) {
+    out.id = token_of_number(job_.from + at + 1);
     tally_.ids.push_back(out.id);
+  } else {
+    for (const token_id id : tokenize(token)) tally_.ids.push_back(out.id = id);
+  }
+  out.text = filter_.take(token);
+  if (nth + 1 == length_) out.text += filter_.rest();
+  tally_.text += out.text;
+  return token;
+}
+
+void run::say_token(std::uint64_t nth) {
+  ++tally_.tokens;
+  ++server_.counters.tokens;
+  piece out;
+  out.first = nth == 0 && job_.echo.empty();
+  std::string token = next_token(nth, out);
+  if (job_.logprobs) {
+    tally_.said.push_back(token);
+    unshown_.push_back(std::move(token));
+    if (!out.text.empty()) out.tokens = std::exchange(unshown_, {});
   }
   if (!job_.stream) return;
   begin();

@@ -9,6 +9,7 @@
 
 #include "connection.hpp"
 #include "gate.hpp"
+#include "script.hpp"
 #include "text.hpp"
 
 namespace pocketfleet::sim {
@@ -25,6 +26,8 @@ struct job {
   std::uint64_t room = 0;  ///< tokens that the context, or the engine, allows at most
   std::vector<std::string> stops{};
   unsigned reasoning = 0;  ///< tokens of it before the answer
+  sim::script script{};    ///< what is said instead of numbers
+  bool logprobs = false;   ///< the voice wants to know every token
   std::string echo{};      ///< said again before anything new
   bool stream = true;
 };
@@ -35,8 +38,11 @@ struct tally {
   std::uint64_t tokens = 0;  ///< reasoning included
   std::string text{};        ///< without the echo
   std::string reasoning{};
-  std::vector<token_id> ids{};  ///< of the answer, without the reasoning
-  bool limited = false;         ///< ended by the limit or for want of room
+  std::vector<token_id> ids{};      ///< of the answer, without the reasoning
+  std::string arguments{};          ///< of a tool call
+  bool called = false;              ///< the tool call is whole
+  std::vector<std::string> said{};  ///< every token, if logprobs are wanted
+  bool limited = false;             ///< ended by the limit or for want of room
   bool out_of_room = false;
   bool done = true;    ///< false: a fault has ended it without the engine's end
   std::string word{};  ///< the stop string that ended it
@@ -44,12 +50,15 @@ struct tally {
   nanoseconds load{0}, prefill{0}, decode{0}, total{0};
 };
 
+enum class part : std::uint8_t { reasoning, answer, call };
+
 /// One token on its way out.
 struct piece {
-  std::string text;  ///< may be empty, when a stop string may be beginning
-  token_id id;
-  bool reasoning;
-  bool first;
+  std::string text{};  ///< may be empty, when a stop string may be beginning
+  token_id id = -1;
+  sim::part part = part::answer;
+  bool first = false;                 ///< of all
+  std::vector<std::string> tokens{};  ///< that the text stands for, if logprobs are wanted
 };
 
 /// An engine's way to say things on one route. Owned by the handler of the request. Streamed parts are one

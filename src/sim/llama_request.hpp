@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "json.hpp"
+#include "script.hpp"
 #include "text.hpp"
 
 namespace pocketfleet::sim {
 
-/// The parts of /completion, /v1/chat/completions and /apply-template that matter here.
+/// The parts of the requests that matter here.
 struct llama_request {
   std::string prompt{};
   std::vector<token_id> ids{};    ///< of the prompt
@@ -21,6 +22,8 @@ struct llama_request {
   bool thinks = true;             ///< not switched off by the request
   std::int64_t limit = -1;
   std::vector<std::string> stops{};
+  sim::script script{};
+  std::optional<unsigned> logprobs{};  ///< alternatives of each token
   bool stream = false;
   bool include_usage = false;
   bool return_tokens = false;
@@ -35,8 +38,18 @@ struct llama_refusal {
   explicit operator bool() const { return status != 0; }
 };
 
-llama_refusal read_completion(std::string_view body, llama_request& into);
+/// /completion, or with `openai` /v1/completions.
+llama_refusal read_completion(std::string_view body, bool openai, llama_request& into);
 /// `continues`: the template leaves a final assistant message open.
 llama_refusal read_chat(std::string_view body, bool continues, llama_request& into);
+/// /v1/messages: Anthropic's request, which is made OpenAI's first.
+llama_refusal read_anthropic(std::string_view body, bool continues, llama_request& into);
+
+/// /v1/embeddings.
+struct llama_texts {
+  std::vector<std::string> list{};
+  bool base64 = false;
+};
+llama_refusal read_texts(std::string_view body, llama_texts& into);
 
 }  // namespace pocketfleet::sim

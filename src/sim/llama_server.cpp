@@ -1,13 +1,13 @@
 // Simulated llama-server: its routes.
 #include <algorithm>
-#include <array>
-#include <cstdio>
-#include <ctime>
+#include <initializer_list>
 #include <memory>
 
+#include "embed.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
 #include "json.hpp"
+#include "llama_pages.hpp"
 #include "llama_request.hpp"
 #include "llama_voice.hpp"
 
@@ -29,14 +29,46 @@ std::string_view error_type(unsigned status) {
   }
 }
 
+enum class route : std::uint8_t {
+  none,
+  tokens,
+  text,
+  render,
+  completion,
+  openai_text,
+  chat,
+  messages,
+  count,
+  embed
+};
+
+route route_of(std::string_view path) {
+  struct known {
+    std::string_view path;
+    route leads_to;
+  };
+  for (const known& each : std::initializer_list<known>{{"/tokenize", route::tokens},
+                                                        {"/detokenize", route::text},
+                                                        {"/apply-template", route::render},
+                                                        {"/completion", route::completion},
+                                                        {"/completions", route::completion},
+                                                        {"/v1/completions", route::openai_text},
+                                                        {"/v1/chat/completions", route::chat},
+                                                        {"/chat/completions", route::chat},
+                                                        {"/v1/messages", route::messages},
+                                                        {"/v1/messages/count_tokens", route::count},
+                                                        {"/v1/embeddings", route::embed}})
+    if (each.path == path) return each.leads_to;
+  return route::none;
+}
+
 class llama_engine final : public engine {
  public:
   asio::awaitable<void> answer(connection& client) override;
 
   bool generates(const request& asked) const override {
-    return asked.seen.method == "POST" &&
-           (asked.path == "/completion" || asked.path == "/completions" ||
-            asked.path == "/v1/chat/completions" || asked.path == "/chat/completions");
+    const route where = route_of(asked.path);
+    return asked.seen.method == "POST" && (where >= route::completion);
   }
   std::string common_headers() const override {
     return "Server: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n";
@@ -55,93 +87,12 @@ class llama_engine final : public engine {
   asio::awaitable<void> fail(connection& client, unsigned status, std::string text) const;
   asio::awaitable<void> look(connection& client);
   asio::awaitable<void> act(connection& client);
-  asio::awaitable<void> complete(connection& client, llama_request asked, bool chat);
+  asio::awaitable<void> tell(connection& client, route where);
+  asio::awaitable<void> count(connection& client, const llama_request& asked);
+  asio::awaitable<void> embed_texts(connection& client);
+  asio::awaitable<void> complete(connection& client, llama_request asked, route where);
+  asio::awaitable<void> speak(connection& client, job what, const llama_request& asked, route where);
 };
-
-std::string models(const phone_settings& settings) {
-  const ordered meta{{"vocab_type", 2},      {"n_vocab", 151936}, {"n_ctx", settings.context},
-                     {"n_ctx_train", 32768}, {"n_embd", 1536},    {"n_params", 1543714304},
-                     {"size", 986061892},    {"ftype", "Q4_K_M"}};
-  const ordered small{{"name", settings.model}, {"model", settings.model},
-                      {"modified_at", ""},      {"size", ""},
-                      {"digest", ""},           {"type", "model"},
-                      {"description", ""},      {"capabilities", ordered::array({"completion"})}};
-  ordered one{
-      {"id", settings.model}, {"aliases", ordered::array({settings.model})}, {"tags", ordered::array()}};
-  one["object"] = "model";
-  one["created"] = std::time(nullptr);
-  one["owned_by"] = "llamacpp";
-  one["meta"] = meta;
-  ordered result;
-  result["models"] = ordered::array();
-  result["models"].push_back(small);
-  result["object"] = "list";
-  result["data"] = ordered::array();
-  result["data"].push_back(one);
-  return write_json(result);
-}
-
-std::string props(const phone_settings& settings) {
-  ordered result;
-  result["default_generation_settings"]["params"] =
-      ordered{{"temperature", 0.8}, {"top_k", 40}, {"top_p", 0.95}, {"n_predict", -1}, {"stream", false}};
-  result["default_generation_settings"]["n_ctx"] = settings.context;
-  result["total_slots"] = settings.slots;
-  result["model_alias"] = settings.model;
-  result["model_ftype"] = "Q4_K_M";
-  result["model_path"] = "/data/models/" + settings.model + ".gguf";
-  result["modalities"] = ordered{{"vision", false}, {"video", false}, {"audio", false}};
-  result["endpoint_slots"] = true;
-  result["endpoint_props"] = false;
-  result["endpoint_metrics"] = true;
-  result["chat_template"] =
-      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-  result["bos_token"] = "<s>";
-  result["eos_token"] = "<|im_end|>";
-  result["build_info"] = "b11669-sim";
-  result["is_sleeping"] = false;
-  return write_json(result);
-}
-
-std::string slots(phone::server& server) {
-  ordered list = ordered::array();
-  for (unsigned i = 0; i < server.slots.slots(); ++i) {
-    const gate::slot_view& slot = server.slots.slot(i);
-    ordered one{
-        {"id", i}, {"n_ctx", server.settings.context}, {"speculative", false}, {"is_processing", slot.busy}};
-    if (slot.busy) {
-      one["id_task"] = slot.task;
-      one["n_prompt_tokens"] = slot.prompt_tokens;
-      ordered next{{"has_next_token", true}, {"n_remain", slot.remain}, {"n_decoded", slot.decoded}};
-      one["next_token"] = ordered::array();
-      one["next_token"].push_back(next);
-    }
-    list.push_back(one);
-  }
-  return write_json(list);
-}
-
-std::string metrics(phone::server& server) {
-  std::string text;
-  const auto add = [&](const char* name, const char* type, double value) {
-    char line[160];
-    std::snprintf(line, sizeof line, "# TYPE llamacpp:%s %s\nllamacpp:%s %.10g\n", name, type, name, value);
-    text += line;
-  };
-  const auto tokens = static_cast<double>(server.counters.tokens);
-  const auto prompts = static_cast<double>(server.prompt_tokens);
-  add("prompt_tokens_total", "counter", prompts);
-  add("prompt_seconds_total", "counter", server.prefilled.count());
-  add("tokens_predicted_total", "counter", tokens);
-  add("tokens_predicted_seconds_total", "counter", server.decoded.count());
-  add("prompt_tokens_seconds", "gauge",
-      server.prefilled.count() > 0 ? prompts / server.prefilled.count() : 0);
-  add("predicted_tokens_seconds", "gauge", server.decoded.count() > 0 ? tokens / server.decoded.count() : 0);
-  add("requests_processing", "gauge", server.slots.active());
-  add("requests_deferred", "gauge", server.counters.waiting);
-  return text;
-}
 
 // Errors close the connection.
 asio::awaitable<void> llama_engine::fail(connection& client, unsigned status, std::string text) const {
@@ -171,18 +122,18 @@ asio::awaitable<void> llama_engine::look(connection& client) {
   if (path == "/health" || path == "/v1/health") {
     body = R"({"status":"ok"})";
   } else if (path == "/v1/models" || path == "/models") {
-    body = models(settings);
+    body = models_page(settings);
   } else if (path == "/props") {
-    body = props(settings);
+    body = props_page(settings);
   } else if (path == "/slots") {
     const bool full = server.slots.active() == server.slots.slots();
     if (full && client.asked().query.find("fail_on_no_slot=1") != std::string::npos) {
       co_await fail(client, 503, "no slot available");
       co_return;
     }
-    body = slots(server);
+    body = slots_page(server);
   } else if (path == "/metrics") {
-    body = metrics(server);
+    body = metrics_page(server);
     co_await client.reply(200, "text/plain; version=0.0.4", std::move(body));
     co_return;
   } else {
@@ -192,68 +143,106 @@ asio::awaitable<void> llama_engine::look(connection& client) {
   co_await client.reply(200, json_type, std::move(body));
 }
 
-std::string tokens_answer(const json& body) {
-  ordered list = ordered::array();
-  const bool pieces = bool_member(body, "with_pieces", false);
-  for (const token_id id : tokenize(text_member(body, "content"))) {
-    if (pieces) {
-      const std::string text = text_of(id);
-      const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return c >= 0; });
-      ordered one{{"id", id}};
-      one["piece"] = ascii ? ordered(text) : ordered::array({static_cast<unsigned char>(text[0])});
-      list.push_back(one);
-    } else {
-      list.push_back(id);
-    }
+// /tokenize and /detokenize.
+asio::awaitable<void> llama_engine::tell(connection& client, route where) {
+  const auto read = read_json(client.asked().seen.body);
+  if (!read) {
+    co_await fail(client, 400,
+                  "[json.exception.parse_error.101] parse error: syntax error while parsing value");
+    co_return;
   }
-  ordered result;
-  result["tokens"] = std::move(list);
-  return write_json(result);
-}
-
-std::string text_answer(const json& body) {
-  std::string text;
-  const json& ids = member(body, "tokens");
-  if (ids.is_array())
-    for (const json& id : ids) text += id.is_number_integer() ? text_of(id.get<token_id>()) : std::string();
-  return write_json(ordered{{"content", text}});
+  std::string body = where == route::tokens ? tokens_answer(*read) : text_answer(*read);
+  co_await client.reply(200, json_type, std::move(body));
 }
 
 asio::awaitable<void> llama_engine::act(connection& client) {
   const request& asked = client.asked();
-  const std::string& path = asked.path;
+  const phone_settings& settings = client.server().settings;
+  const route where = route_of(asked.path);
   llama_request wanted;
   llama_refusal no;
-  std::string body;
-  if (path == "/tokenize" || path == "/detokenize") {
-    const auto read = read_json(asked.seen.body);
-    if (!read) {
-      co_await fail(client, 400,
-                    "[json.exception.parse_error.101] parse error: syntax error while parsing value");
-      co_return;
-    }
-    body = path == "/tokenize" ? tokens_answer(*read) : text_answer(*read);
-    co_await client.reply(200, json_type, std::move(body));
-    co_return;
-  }
-  const bool chat = path == "/v1/chat/completions" || path == "/chat/completions";
-  if (chat || path == "/apply-template") {
-    no = read_chat(asked.seen.body, client.server().settings.continues, wanted);
-  } else if (path == "/completion" || path == "/completions") {
-    no = read_completion(asked.seen.body, wanted);
-  } else if (path == "/v1/embeddings" || path == "/embeddings" || path == "/embedding") {
-    no = {501, "This server does not support embeddings. Start it with `--embeddings`"};
-  } else {
+  const bool generates = where >= route::completion && where != route::count && where != route::embed;
+  if (where == route::none) {
     no = {404, "File Not Found"};
+  } else if (generates && settings.embedding) {
+    no = {501, "This server does not support completions. Start it without `--embeddings` or `--reranking`"};
+  } else if (where == route::chat || where == route::render) {
+    no = read_chat(asked.seen.body, settings.continues, wanted);
+  } else if (where == route::messages || where == route::count) {
+    no = read_anthropic(asked.seen.body, settings.continues, wanted);
+  } else if (generates) {
+    no = read_completion(asked.seen.body, where == route::openai_text, wanted);
   }
   if (no) {
     co_await fail(client, no.status, no.text);
-  } else if (path == "/apply-template") {
-    body = write_json(ordered{{"prompt", wanted.prompt}});
+  } else if (where == route::tokens || where == route::text) {
+    co_await tell(client, where);
+  } else if (where == route::embed) {
+    co_await embed_texts(client);
+  } else if (where == route::count) {
+    co_await count(client, wanted);
+  } else if (where == route::render) {
+    std::string body = write_json(ordered{{"prompt", wanted.prompt}});
     co_await client.reply(200, json_type, std::move(body));
   } else {
-    co_await complete(client, std::move(wanted), chat);
+    co_await complete(client, std::move(wanted), where);
   }
+}
+
+// Takes no slot, but faults may hit it.
+asio::awaitable<void> llama_engine::count(connection& client, const llama_request& asked) {
+  phone::server& server = client.server();
+  const fault shown = server.take_fault();
+  ++server.counters.requests;
+  if (co_await fault_answers(client, shown)) {
+    ++(shown.kind == fault_kind::none ? server.counters.cancelled : server.counters.failed);
+    co_return;
+  }
+  ++server.counters.completed;
+  std::string body = write_json(ordered{{"input_tokens", asked.ids.size()}});
+  co_await client.reply(200, json_type, std::move(body));
+}
+
+asio::awaitable<void> llama_engine::embed_texts(connection& client) {
+  phone::server& server = client.server();
+  constexpr std::size_t batch = 512;  // -ub
+  llama_texts texts;
+  llama_refusal no;
+  if (!server.settings.embedding) {
+    no = {501, "This server does not support embeddings. Start it with `--embeddings`"};
+  } else {
+    no = read_texts(client.asked().seen.body, texts);
+  }
+  for (const std::string& each : texts.list) {
+    if (const std::size_t size = tokenize(each).size(); !no && size > batch)
+      no = {500,
+            "input (" + std::to_string(size) +
+                " tokens) is too large to process. increase the physical batch size (current batch size: " +
+                std::to_string(batch) + ")"};
+  }
+  if (no) {
+    co_await fail(client, no.status, no.text);
+    co_return;
+  }
+  job what;
+  what.model = server.settings.model;
+  const embedded cost = co_await embed(client, what, texts.list);
+  if (!cost.done) co_return;
+  ordered answer{{"model", server.settings.model}, {"object", "list"}};
+  answer["usage"] = ordered{{"prompt_tokens", cost.tokens}, {"total_tokens", cost.tokens}};
+  answer["data"] = ordered::array();
+  for (std::size_t i = 0; i < texts.list.size(); ++i) {
+    ordered one;
+    const std::vector<double> values = vector_of(texts.list[i]);
+    one["embedding"] = texts.base64 ? ordered(base64_of(values)) : ordered(values);
+    one["index"] = i;
+    one["object"] = "embedding";
+    if (texts.base64) one["encoding_format"] = "base64";
+    answer["data"].push_back(std::move(one));
+  }
+  ++server.counters.completed;
+  std::string body = write_json(answer);
+  co_await client.reply(200, json_type, std::move(body));
 }
 
 std::string too_long(std::size_t tokens, unsigned context) {
@@ -273,9 +262,8 @@ std::string chat_id(std::uint64_t number) {
   return "chatcmpl-" + std::string(32 - std::min<std::size_t>(id.size(), 32), '0') + id;
 }
 
-asio::awaitable<void> llama_engine::complete(connection& client, llama_request asked, bool chat) {
-  phone::server& server = client.server();
-  const phone_settings& settings = server.settings;
+asio::awaitable<void> llama_engine::complete(connection& client, llama_request asked, route where) {
+  const phone_settings& settings = client.server().settings;
   const std::size_t tokens = asked.ids.size();
   if (tokens >= settings.context) {
     client.close_after_answer();
@@ -283,6 +271,7 @@ asio::awaitable<void> llama_engine::complete(connection& client, llama_request a
     co_await client.reply(400, json_type, std::move(body));
     co_return;
   }
+  const bool templated = where == route::chat || where == route::messages;
   job what;
   what.model = settings.model;
   what.prompt_tokens = tokens;
@@ -290,19 +279,43 @@ asio::awaitable<void> llama_engine::complete(connection& client, llama_request a
   if (asked.limit >= 0) what.limit = static_cast<std::uint64_t>(std::max<std::int64_t>(asked.limit, 1));
   what.room = settings.context - tokens;
   what.stops = asked.stops;
+  what.script = asked.script;
+  what.logprobs = asked.logprobs.has_value();
   what.stream = asked.stream;
-  if (chat && settings.thinking && asked.thinks) what.reasoning = settings.reasoning_tokens;
-  if (chat && settings.echoes_prefill && !asked.told_to_continue) what.echo = asked.prefill;
+  if (templated && settings.thinking && asked.thinks) what.reasoning = settings.reasoning_tokens;
+  if (templated && settings.echoes_prefill && !asked.told_to_continue) what.echo = asked.prefill;
   if (asked.stream) client.close_after_stream();
-  if (chat) {
-    chat_voice::wishes wishes{settings.model,      chat_id(++server.answers), asked.prefill,
-                              asked.include_usage, asked.return_progress,     asked.timings_per_token};
+  co_await speak(client, std::move(what), asked, where);
+}
+
+asio::awaitable<void> llama_engine::speak(connection& client, job what, const llama_request& asked,
+                                          route where) {
+  const std::string& model = client.server().settings.model;
+  const std::uint64_t number = ++client.server().answers;
+  const called_tool tool{what.script.tool, "call_" + std::to_string(number)};
+  if (where == route::chat) {
+    chat_voice::wishes wishes{
+        model,          chat_id(number),     asked.prefill,         tool,
+        asked.logprobs, asked.include_usage, asked.return_progress, asked.timings_per_token};
     chat_voice speaker(std::move(wishes));
     co_await generate(client, std::move(what), speaker);
+  } else if (where == route::messages) {
+    messages_voice::wishes wishes{model, chat_id(number), asked.prefill, tool};
+    messages_voice speaker(std::move(wishes));
+    co_await generate(client, std::move(what), speaker);
+  } else if (where == route::openai_text) {
+    text_voice::wishes wishes{model, chat_id(number), asked.logprobs, asked.return_progress,
+                              asked.timings_per_token};
+    text_voice speaker(std::move(wishes));
+    co_await generate(client, std::move(what), speaker);
   } else {
-    completion_voice::wishes wishes{
-        settings.model,        asked.prompt,           asked.limit, asked.stops, asked.return_tokens,
-        asked.return_progress, asked.timings_per_token};
+    completion_voice::wishes wishes{model,
+                                    asked.prompt,
+                                    asked.limit,
+                                    asked.stops,
+                                    asked.return_tokens,
+                                    asked.return_progress,
+                                    asked.timings_per_token};
     completion_voice speaker(std::move(wishes));
     co_await generate(client, std::move(what), speaker);
   }

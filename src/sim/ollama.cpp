@@ -1,12 +1,13 @@
 // Simulated Ollama: its routes under /api.
 #include <algorithm>
-#include <cmath>
 #include <ctime>
 #include <memory>
 
+#include "embed.hpp"
 #include "engine.hpp"
 #include "generate.hpp"
 #include "json.hpp"
+#include "ollama_pages.hpp"
 #include "ollama_request.hpp"
 #include "ollama_voice.hpp"
 
@@ -50,61 +51,12 @@ class ollama_engine final : public engine {
   asio::awaitable<void> fail(connection& client, unsigned status, std::string text) const;
   asio::awaitable<void> chat(connection& client, ollama_request asked);
   asio::awaitable<void> generate_text(connection& client, ollama_request asked);
-  asio::awaitable<void> embed(connection& client, ollama_request asked, bool old_route);
+  asio::awaitable<void> embed_texts(connection& client, ollama_request asked, bool old_route);
   asio::awaitable<void> load(connection& client, ollama_request asked, ordered start);
   asio::awaitable<void> render(connection& client, ollama_request asked, std::string prompt);
   asio::awaitable<void> processes(connection& client);
   asio::awaitable<void> show(connection& client);
 };
-
-bool has_model(const phone_settings& settings, std::string_view name) {
-  if (name.empty()) return false;
-  const std::string key = model_key(name);
-  return key == model_key(settings.model) ||
-         std::any_of(settings.other_models.begin(), settings.other_models.end(),
-                     [&](const std::string& each) { return model_key(each) == key; });
-}
-
-// The same name has the same digest on every phone, as the same model has.
-std::string digest(std::string_view name) {
-  std::uint64_t hash = 14695981039346656037ULL;
-  for (const char c : model_key(name)) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  std::string text;
-  for (int i = 0; i < 64; ++i) {
-    text += "0123456789abcdef"[hash >> 60];
-    hash = hash * 6364136223846793005ULL + 1442695040888963407ULL;
-  }
-  return text;
-}
-
-ordered details() {
-  return {{"parent_model", ""},       {"format", "gguf"},
-          {"family", "qwen2"},        {"families", ordered::array({"qwen2"})},
-          {"parameter_size", "1.5B"}, {"quantization_level", "Q4_K_M"}};
-}
-
-ordered capabilities(const phone_settings& settings) {
-  ordered list = ordered::array({"completion"});
-  if (settings.embedding) list.push_back("embedding");
-  if (settings.thinking) list.push_back("thinking");
-  return list;
-}
-
-std::string tags(const phone_settings& settings) {
-  std::vector<std::string> names{settings.model};
-  names.insert(names.end(), settings.other_models.begin(), settings.other_models.end());
-  ordered list = ordered::array();
-  for (const std::string& name : names) {
-    list.push_back({{"name", name},
-                    {"model", name},
-                    {"modified_at", "2026-01-02T03:04:05.678901234Z"},
-                    {"size", 986061892},
-                    {"digest", digest(name)},
-                    {"details", details()},
-                    {"capabilities", capabilities(settings)}});
-  }
-  return write_json(ordered{{"models", list}});
-}
 
 std::uint64_t room(const phone_settings& settings) {
   return std::uint64_t{10} * settings.context;
@@ -131,7 +83,7 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
       std::string body = write_json(ordered{{"version", version}});
       co_await client.reply(200, json_type, std::move(body));
     } else if (path == "/api/tags") {
-      std::string body = tags(client.server().settings);
+      std::string body = tags_page(client.server().settings);
       co_await client.reply(200, json_type, std::move(body));
     } else {
       co_await processes(client);
@@ -159,12 +111,13 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
   }
   if (!no && wanted.think.value_or(false) && !client.server().settings.thinking)
     no = {400, '"' + wanted.model + "\" does not support thinking"};
-  if (const json& tools = member(wanted.body, "tools"); !no && tools.is_array() && !tools.empty())
+  const json& tools = member(wanted.body, "tools");
+  if (!no && path == "/api/chat" && !client.server().settings.tools && tools.is_array() && !tools.empty())
     no = {400, '"' + wanted.model + "\" does not support tools"};
   if (no) {
     co_await fail(client, no.status, no.text);
   } else if (embeds) {
-    co_await embed(client, std::move(wanted), path == "/api/embeddings");
+    co_await embed_texts(client, std::move(wanted), path == "/api/embeddings");
   } else if (path == "/api/chat") {
     co_await chat(client, std::move(wanted));
   } else {
@@ -223,6 +176,8 @@ job make_job(const phone_settings& settings, const ollama_request& asked, std::s
   what.room = room(settings);
   what.stops = asked.stops;
   what.stream = asked.stream;
+  what.script = script_for(json(), false, asked.wants_json);
+  what.logprobs = asked.logprobs;
   return what;
 }
 
@@ -244,7 +199,10 @@ asio::awaitable<void> ollama_engine::chat(connection& client, ollama_request ask
   job what = make_job(settings, asked, prompt);
   if (goes_on) what.from = number_at_end(last.content).value_or(0);
   if (settings.thinking && asked.think.value_or(true) && !goes_on) what.reasoning = settings.reasoning_tokens;
+  what.script = script_for(member(asked.body, "tools"), last.role == "tool", asked.wants_json);
   ollama_voice speaker(asked.model, true);
+  if (what.script.calls()) speaker.call(what.script.tool, ++client.server().answers);
+  if (asked.logprobs) speaker.tell_logprobs(asked.top_logprobs);
   co_await generate(client, std::move(what), speaker);
 }
 
@@ -262,14 +220,21 @@ asio::awaitable<void> ollama_engine::generate_text(connection& client, ollama_re
     co_await load(client, std::move(asked), std::move(start));
     co_return;
   }
+  const std::string suffix = text_member(asked.body, "suffix");
   std::uint64_t from = 0;
   if (asked.raw) {
     from = number_at_end(prompt).value_or(0);
+  } else if (!suffix.empty()) {
+    prompt = "<|fim_prefix|>" + prompt + "<|fim_suffix|>" + suffix + "<|fim_middle|>";
   } else {
     std::vector<message> messages;
     if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", prompt});
     prompt = chatml(messages, false, true);
+    std::string before;  // what was said, with the answers
+    if (const json& context = member(asked.body, "context"); context.is_array())
+      for (const json& id : context) before += id.is_number_integer() ? text_of(id.get<token_id>()) : "";
+    prompt.insert(0, before);
   }
   if (asked.render_only) {
     co_await render(client, std::move(asked), std::move(prompt));
@@ -281,58 +246,34 @@ asio::awaitable<void> ollama_engine::generate_text(connection& client, ollama_re
     what.reasoning = settings.reasoning_tokens;
   ollama_voice speaker(asked.model, false);
   if (!asked.raw) speaker.give_context(tokenize(prompt));
+  if (asked.logprobs) speaker.tell_logprobs(asked.top_logprobs);
   co_await generate(client, std::move(what), speaker);
 }
 
-// Eight numbers that depend on the text, with length 1.
-std::vector<double> vector_of(std::string_view text) {
-  std::vector<double> values(8, 0.0);
-  for (const token_id id : tokenize(text)) {
-    auto bits = static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ULL;
-    for (double& each : values) {
-      bits ^= bits >> 29;
-      bits *= 0xBF58476D1CE4E5B9ULL;
-      each += static_cast<double>(bits >> 40) / static_cast<double>(1U << 24) - 0.5;
-    }
-  }
-  double length = 0;
-  for (const double each : values) length += each * each;
-  for (double& each : values) each = length > 0 ? each / std::sqrt(length) : 0.35355339059327373;
-  return values;
-}
-
-asio::awaitable<void> ollama_engine::embed(connection& client, ollama_request asked, bool old_route) {
+asio::awaitable<void> ollama_engine::embed_texts(connection& client, ollama_request asked, bool old_route) {
   phone::server& server = client.server();
   const json& input = member(asked.body, old_route ? "prompt" : "input");
-  std::vector<std::string> texts;
   const json inputs = input.is_array() ? input : input.is_null() ? json::array() : json::array({input});
+  std::vector<std::string> texts;
+  refusal no;
   for (const json& each : inputs) {
-    if (!each.is_string()) {
-      co_await fail(client, 400, "invalid input type");
-      co_return;
-    }
+    if (!each.is_string()) no = {400, "invalid input type"};
+    if (no) break;
     texts.push_back(each.get<std::string>());
+    if (tokenize(texts.back()).size() > server.settings.context && !bool_member(asked.body, "truncate", true))
+      no = {400, "the input length exceeds the context length"};
   }
-  const fault shown = server.take_fault();
-  ++server.counters.requests;
-  if (co_await fault_answers(client, shown)) {
-    ++(shown.kind == fault_kind::none ? server.counters.cancelled : server.counters.failed);
+  if (no) {
+    co_await fail(client, no.status, no.text);
     co_return;
   }
-  const time_point begun = clock::now();
-  std::string model = model_key(asked.model);
-  std::string options = asked.load_options;
-  const ticket slot = co_await server.slots.enter(client.waits(), model, options, asked.keep);
-  std::size_t tokens = 0;
-  for (const std::string& each : texts) tokens += tokenize(each).size();
-  const std::chrono::duration<double> time(
-      server.settings.embedding && slot ? static_cast<double>(tokens) / server.prefill_rate(begun) : 0.0);
-  const time_point end = clock::now() + std::chrono::duration_cast<duration>(time);
-  if (!slot || !co_await client.waits().sleep(end)) {
-    ++server.counters.cancelled;
-    co_return;
-  }
-  if (!server.settings.embedding) {  // noticed only now, with the model loaded
+  job what;
+  what.model = model_key(asked.model);
+  what.options = asked.load_options;
+  what.keep = asked.keep;
+  const embedded cost = co_await embed(client, what, texts);
+  if (!cost.done) co_return;
+  if (!server.settings.embedding) {
     ++server.counters.failed;
     co_await fail(client, 501, "This server does not support embeddings. Start it with --embeddings");
     co_return;
@@ -344,9 +285,9 @@ asio::awaitable<void> ollama_engine::embed(connection& client, ollama_request as
     answer["model"] = asked.model;
     answer["embeddings"] = ordered::array();
     for (const std::string& each : texts) answer["embeddings"].push_back(vector_of(each));
-    answer["total_duration"] = nanoseconds(clock::now() - begun).count();
-    if (slot.load_time().count() != 0) answer["load_duration"] = slot.load_time().count();
-    if (tokens != 0) answer["prompt_eval_count"] = tokens;
+    answer["total_duration"] = cost.total.count();
+    if (cost.load.count() != 0) answer["load_duration"] = cost.load.count();
+    if (cost.tokens != 0) answer["prompt_eval_count"] = cost.tokens;
   }
   ++server.counters.completed;
   std::string body = write_json(answer);
@@ -355,23 +296,8 @@ asio::awaitable<void> ollama_engine::embed(connection& client, ollama_request as
 
 // Blocks while a model is being read, as since 0.32.4.
 asio::awaitable<void> ollama_engine::processes(connection& client) {
-  phone::server& server = client.server();
-  if (!co_await server.slots.not_loading(client.waits())) co_return;
-  const time_point now = clock::now();
-  const std::string name = server.slots.loaded(now);
-  ordered list = ordered::array();
-  if (!name.empty()) {
-    const duration left = server.slots.expires_in(now).value_or(std::chrono::hours(24 * 365 * 100));
-    list.push_back({{"name", name},
-                    {"model", name},
-                    {"size", 1200000000},
-                    {"digest", digest(name)},
-                    {"details", details()},
-                    {"expires_at", utc_now(left)},
-                    {"size_vram", 0},
-                    {"context_length", server.settings.context}});
-  }
-  std::string body = write_json(ordered{{"models", list}});
+  if (!co_await client.server().slots.not_loading(client.waits())) co_return;
+  std::string body = processes_page(client.server());
   co_await client.reply(200, json_type, std::move(body));
 }
 
@@ -389,13 +315,7 @@ asio::awaitable<void> ollama_engine::show(connection& client) {
     co_await fail(client, 404, "model '" + name + "' not found");
     co_return;
   }
-  ordered answer{{"license", ""}, {"modelfile", "FROM " + name + "\n"}, {"parameters", ""}};
-  answer["template"] = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}";
-  answer["details"] = details();
-  answer["model_info"] = ordered{{"general.architecture", "qwen2"}, {"qwen2.context_length", 32768}};
-  answer["capabilities"] = capabilities(settings);
-  answer["modified_at"] = "2026-01-02T03:04:05.678901234Z";
-  std::string text = write_json(answer);
+  std::string text = show_page(settings, name);
   co_await client.reply(200, json_type, std::move(text));
 }
 

@@ -119,6 +119,23 @@ refusal read_think(const json& think, ollama_request& into) {
   return {};
 }
 
+refusal read_format(const json& format, ollama_request& into) {
+  into.wants_json = format.is_object() || format == "json";
+  if (into.wants_json || format.is_null() || format == "") return {};
+  return {500, "invalid format: " + write_json(format) + "; expected \"json\" or a valid JSON Schema object"};
+}
+
+refusal read_logprobs(const json& body, ollama_request& into) {
+  const json& top = member(body, "top_logprobs");
+  into.logprobs = bool_member(body, "logprobs", false);
+  if (top.is_null()) return {};
+  if (!top.is_number_integer())
+    return {400, "json: cannot unmarshal value into Go struct field .top_logprobs of type int"};
+  if (top < 0 || top > 20) return {400, "top_logprobs must be between 0 and 20"};
+  into.top_logprobs = top.get<unsigned>();
+  return {};
+}
+
 }  // namespace
 
 refusal read_ollama(std::string_view text, ollama_request& into) {
@@ -131,7 +148,7 @@ refusal read_ollama(std::string_view text, ollama_request& into) {
   if (!model.is_string() && !model.is_null())
     return {400, "json: cannot unmarshal value into Go struct field .model of type string"};
   into.model = text_member(into.body, "model");
-  for (const char* name : {"stream", "raw", "_debug_render_only"}) {
+  for (const char* name : {"stream", "raw", "logprobs", "_debug_render_only"}) {
     const json& flag = member(into.body, name);
     if (!flag.is_boolean() && !flag.is_null())
       return {400,
@@ -143,6 +160,8 @@ refusal read_ollama(std::string_view text, ollama_request& into) {
   if (auto no = read_keep_alive(member(into.body, "keep_alive"), into)) return no;
   if (auto no = read_think(member(into.body, "think"), into)) return no;
   if (auto no = read_messages(member(into.body, "messages"), into)) return no;
+  if (auto no = read_format(member(into.body, "format"), into)) return no;
+  if (auto no = read_logprobs(into.body, into)) return no;
   return read_options(member(into.body, "options"), into);
 }
 

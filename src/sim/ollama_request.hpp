@@ -31,6 +31,9 @@ struct ollama_request {
   std::optional<std::uint64_t> limit{};  ///< num_predict over 0
   std::vector<std::string> stops{};
   std::string load_options{};  ///< those that a loaded model cannot change
+  bool wants_json = false;     ///< format
+  bool logprobs = false;
+  unsigned top_logprobs = 0;
 };
 
 /// Reads the body, or tells why Ollama would not.

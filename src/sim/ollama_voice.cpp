@@ -14,11 +14,28 @@ ordered ollama_voice::object(std::string_view text, std::string_view thinking) c
   return result;
 }
 
-std::string ollama_voice::say(const piece& what, const tally&) {
-  if (what.text.empty()) return {};
-  ordered part = what.reasoning ? object({}, what.text) : object(what.text, {});
-  part["done"] = false;
-  return write_json(part) + '\n';
+// A call is never told in parts.
+void ollama_voice::add_call(ordered& into, const tally& all) const {
+  if (!all.called) return;
+  ordered function{{"index", 0}, {"name", tool_}};
+  function["arguments"] = ordered::parse(all.arguments, nullptr, false);
+  ordered one;
+  one["id"] = "call_" + std::to_string(call_);
+  one["function"] = std::move(function);
+  into["message"]["tool_calls"] = ordered::array();
+  into["message"]["tool_calls"].push_back(std::move(one));
+}
+
+std::string ollama_voice::say(const piece& what, const tally& so_far) {
+  if (what.text.empty() || (what.part == part::call && !so_far.called)) return {};
+  const bool shows = what.part == part::answer;
+  const bool thinks = what.part == part::reasoning;
+  ordered line = object(shows ? std::string_view(what.text) : std::string_view(),
+                        thinks ? std::string_view(what.text) : std::string_view());
+  if (what.part == part::call) add_call(line, so_far);
+  line["done"] = false;
+  if (top_ && !what.tokens.empty()) line["logprobs"] = logprob_entries(what.tokens, *top_, false);
+  return write_json(line) + '\n';
 }
 
 void ollama_voice::close(ordered& last, const tally& all) const {
@@ -50,7 +67,9 @@ std::vector<std::string> ollama_voice::finish(const tally& all) {
 
 std::string ollama_voice::whole(const tally& all) {
   ordered one = object(all.text, all.reasoning);
+  add_call(one, all);
   close(one, all);
+  if (top_ && !all.said.empty()) one["logprobs"] = logprob_entries(all.said, *top_, false);
   return write_json(one);
 }
 

@@ -1,6 +1,7 @@
 // How Ollama says an answer: lines of JSON, or one object.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,11 @@ namespace pocketfleet::sim {
 class ollama_voice final : public voice {
  public:
   ollama_voice(std::string model, bool chat) : model_(std::move(model)), chat_(chat) {}
+  void tell_logprobs(unsigned top) { top_ = top; }
+  void call(std::string tool, std::uint64_t number) {
+    tool_ = std::move(tool);
+    call_ = number;
+  }
   void give_context(std::vector<token_id> prompt) {
     context_ = std::move(prompt);
   }  ///< the old `context` field
@@ -28,10 +34,14 @@ class ollama_voice final : public voice {
  private:
   ordered object(std::string_view text, std::string_view thinking) const;
   void close(ordered& last, const tally& all) const;
+  void add_call(ordered& into, const tally& all) const;
 
   std::string model_;
   bool chat_;
   std::vector<token_id> context_;
+  std::optional<unsigned> top_;  // alternatives of each token; absent: no logprobs
+  std::string tool_;
+  std::uint64_t call_ = 0;
 };
 
 }  // namespace pocketfleet::sim

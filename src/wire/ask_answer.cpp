@@ -1,21 +1,9 @@
 // Writing the answers of /ask and /ask_stream. Written by hand, since it runs for each relayed token.
-#include <charconv>
-
+#include "answer_text.hpp"
 #include "pocketfleet/wire/ask.hpp"
 
 namespace pocketfleet {
 namespace {
-
-void append_number(std::string& out, std::int64_t value) {
-  char digits[24];
-  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
-  out.append(digits, end);
-}
-
-void append_field(std::string& out, std::string_view name, std::int64_t value) {
-  out.append(",\"").append(name).append("\":");
-  append_number(out, value);
-}
 
 void append_head(std::string& out, const answer& a) {
   out += R"({"model":)";
@@ -65,8 +53,10 @@ std::string render_answer(const answer& a, const answer_notes& notes) {
 
 std::size_t render_pieces(std::string& out, const answer& a, std::size_t first) {
   for (std::size_t i = first; i < a.pieces.size(); ++i) {
+    const piece_kind kind = a.pieces[i].kind;
+    if (kind != piece_kind::content && kind != piece_kind::reasoning) continue;
     append_head(out, a);
-    if (a.pieces[i].kind == piece_kind::content) {
+    if (kind == piece_kind::content) {
       append_json_string(out, a.piece_text(i));
     } else {
       out += R"("","thinking":)";
@@ -87,6 +77,31 @@ void render_end(std::string& out, const answer& a, const answer_notes& notes) {
   out += R"(""})";
   append_tail(out, a, notes);
   out += '\n';
+}
+
+namespace {
+
+class ask_answer_form final : public answer_form {
+ public:
+  std::string whole(std::span<const answer* const> choices, const answer_notes& notes) override {
+    return render_answer(*choices.front(), notes);
+  }
+  std::string_view stream_type() const override { return "application/x-ndjson"; }
+  std::size_t pieces(std::string& out, const answer& a, std::size_t first, std::size_t) override {
+    return render_pieces(out, a, first);
+  }
+  void keepalive(std::string& out, const answer& a) override { render_keepalive(out, a); }
+  void end_choice(std::string& out, const answer& a, std::size_t, const answer_notes& notes) override {
+    render_end(out, a, notes);
+  }
+  void end(std::string&, std::span<const answer* const>, const answer_notes&) override {}
+  void failed(std::string& out, const error& why) override { out += render_error(why.message) + '\n'; }
+};
+
+}  // namespace
+
+std::unique_ptr<answer_form> ask_form() {
+  return std::make_unique<ask_answer_form>();
 }
 
 std::string render_error(std::string_view text) {

@@ -239,6 +239,15 @@ def test_agree_on_texts(check, key):
             agree(check, [{"host": "a", **beside, key: value}], good)
 
 
+def test_agree_on_aliases(check):
+    names = {f"n{i}": "m" for i in range(64)}
+    for good in [{}, {"small": "qwen2.5:1.5b"}, {"hf.co/a/b:Q4": "m", "two words": "m"}, {"a" * 256: "m" * 256}, names]:
+        agree(check, [{"host": "a", "aliases": good}], True)
+    for bad in [[], "m", None, 5, {"": "m"}, {"a": ""}, {"a": 5}, {"a": None}, {"a": ["m"]}, {" a": "m"}, {"a\tb": "m"},
+                {"a" * 257: "m"}, {"a": "m" * 257}, {"ü": "m"}, {**names, "one": "more"}]:
+        agree(check, [{"host": "a", "aliases": bad}], False)
+
+
 def test_agree_on_what_belongs_together(check, tmp_path):
     digest = "0a" * 32
     agree(check, [{"host": "a", "token_sha256": digest}], False)

@@ -50,7 +50,7 @@ class recorder final : public answer_sink {
 decoded decode(engine_kind kind, const portions& bytes) {
   decoded out;
   recorder sink(out);
-  const auto decoder = engine_of(kind).decoder();
+  const auto decoder = engine_of(kind).decoder(question{});
   result<void> read;
   for (const auto portion : bytes) {
     const std::vector<char> here(portion.begin(), portion.end());

@@ -58,7 +58,7 @@ class recorder final : public answer_sink {
 inline decoded decode(engine_kind kind, const std::vector<std::string_view>& portions) {
   decoded out;
   recorder sink(out);
-  const auto decoder = engine_of(kind).decoder();
+  const auto decoder = engine_of(kind).decoder(question{});
   result<void> read;
   for (const auto portion : portions) {
     const std::vector<char> bytes(portion.begin(), portion.end());

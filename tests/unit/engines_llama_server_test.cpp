@@ -42,10 +42,10 @@ TEST(llama_server_encode, asks_for_a_stream_with_usage_and_progress) {
                                     {"return_progress", true}}));
 }
 
-TEST(llama_server_encode, the_questions_model_comes_before_the_phones) {
+TEST(llama_server_encode, the_model_is_called_what_the_phone_calls_it) {
   question q = hello();
   q.model = "gemma";
-  EXPECT_EQ(body_of(q)["model"], "gemma");
+  EXPECT_EQ(body_of(q, "gemma-3-1b.gguf")["model"], "gemma-3-1b.gguf");
 }
 
 TEST(llama_server_encode, options_get_the_names_it_knows) {
@@ -102,7 +102,7 @@ TEST(llama_server_encode, images_become_parts_with_data_uris) {
                              {"content", "what?"},
                              {"images", {"iVBORw0KGgo=", "/9j/4AAQ", "UklGRg==", "R0lGODlh"}}},
                             {{"role", "user"}, {"content", ""}, {"images", {"iVBORw0KGgo="}}}});
-  q.has_images = true;
+  q.has_images = q.rich = true;
   const json sent = body_of(q)["messages"];
   EXPECT_EQ(sent[0], q.messages[0]) << "a message without images stays as it is";
   const auto part = [](const std::string& url) {
@@ -128,8 +128,14 @@ TEST(llama_server_encode, any_text_gives_good_json) {
 TEST(llama_server_cannot, names_the_field_it_has_not) {
   question q = hello();
   EXPECT_EQ(llama().cannot(q), std::nullopt);
-  q.keep_alive = "10m";
-  EXPECT_THAT(llama().cannot(q).value_or(""), HasSubstr("keep_alive"));
+  for (const json& unload : {json(0), json("0"), json("0s"), json("-0m")}) {
+    q.keep_alive = unload;
+    EXPECT_THAT(llama().cannot(q).value_or(""), HasSubstr("keep_alive")) << unload;
+  }
+  for (const json& longer : {json(300), json("10m"), json(-1), json("1h0m")}) {
+    q.keep_alive = longer;
+    EXPECT_EQ(llama().cannot(q), std::nullopt) << "it keeps its model longer than that: " << longer;
+  }
   q = hello();
   q.think = "high";
   EXPECT_THAT(llama().cannot(q).value_or(""), HasSubstr("think"));

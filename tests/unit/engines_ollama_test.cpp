@@ -39,10 +39,10 @@ TEST(ollama_encode, asks_for_a_stream_and_says_no_more_than_it_must) {
             json({{"model", "qwen2.5:1.5b"}, {"messages", hello().messages}, {"stream", true}}));
 }
 
-TEST(ollama_encode, the_questions_model_comes_before_the_phones) {
+TEST(ollama_encode, the_model_is_called_what_the_phone_calls_it) {
   question q = hello();
-  q.model = "gemma:2b";
-  EXPECT_EQ(body_of(q)["model"], "gemma:2b");
+  q.model = "gemma";
+  EXPECT_EQ(body_of(q, "gemma:2b")["model"], "gemma:2b");
 }
 
 TEST(ollama_encode, passes_on_options_format_think_and_keep_alive) {
@@ -296,8 +296,8 @@ TEST(ollama_decoder, answers_at_the_same_time_do_not_mix) {
   decoded second;
   recorder a(first);
   recorder b(second);
-  const auto one = ollama().decoder();
-  const auto two = ollama().decoder();
+  const auto one = ollama().decoder(question{});
+  const auto two = ollama().decoder(question{});
   const std::string left = say("left") + end();
   const std::string right = say("right") + end(metrics);
   for (std::size_t at = 0; at < std::max(left.size(), right.size()); ++at) {

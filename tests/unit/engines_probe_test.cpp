@@ -46,6 +46,17 @@ TEST(read_ollama_models, names_in_their_order) {
       << "each once";
 }
 
+TEST(read_ollama_models, keeps_what_the_phone_says_of_each_unless_it_is_too_much) {
+  const auto models = read_ollama_models(R"({"models":[{"name":"a","size":7,"details":{"family":"qwen2"}},)"
+                                         R"({"name":"b","more":")" +
+                                         std::string(most_about, 'x') + R"("},{"name":"c"}]})");
+  ASSERT_TRUE(models.has_value());
+  ASSERT_THAT(*models, SizeIs(3));
+  EXPECT_EQ(*models->at(0).about, R"({"details":{"family":"qwen2"},"name":"a","size":7})");
+  EXPECT_EQ(models->at(1).about, nullptr);
+  EXPECT_EQ(*models->at(2).about, R"({"name":"c"})");
+}
+
 TEST(read_ollama_models, none_is_a_good_answer) {
   EXPECT_THAT(*read_ollama_models(R"({"models":[]})"), IsEmpty());
   EXPECT_THAT(*read_ollama_models(R"({"models":null})"), IsEmpty());
@@ -76,6 +87,14 @@ TEST(read_llama_models, ids_and_aliases) {
       R"("object":"model","created":1795179600,"owned_by":"llamacpp","meta":{"n_vocab":2345}}]})");
   ASSERT_TRUE(names.has_value());
   EXPECT_THAT(*names, ElementsAre(served_model("phone"), served_model("qwen")));
+}
+
+TEST(read_llama_models, keeps_what_is_said_once_for_all_its_names) {
+  const auto models = read_llama_models(R"({"data":[{"id":"a","aliases":["b"],"meta":{"n_ctx":4096}}]})");
+  ASSERT_TRUE(models.has_value());
+  ASSERT_THAT(*models, SizeIs(2));
+  EXPECT_EQ(*models->at(0).about, R"({"aliases":["b"],"id":"a","meta":{"n_ctx":4096}})");
+  EXPECT_EQ(models->at(0).about, models->at(1).about);
 }
 
 TEST(read_llama_models, the_files_path_is_a_name) {

@@ -87,7 +87,7 @@ TEST(settings_gateway, every_setting_is_read) {
   EXPECT_EQ(g.workers, 64U);
   EXPECT_EQ(g.drain, seconds(0));
   EXPECT_EQ(g.log_level, "debug");
-  EXPECT_EQ(g.log, log_format::json);
+  EXPECT_EQ(g.log, log_format::objects);
 }
 
 TEST(settings_gateway, times_are_seconds) {
@@ -108,7 +108,7 @@ TEST(settings_gateway, words_shares_and_flags) {
             "\"least_loaded\"");
   for (const auto name : policy_names())
     EXPECT_EQ(good_gateway("\"policy\":\"" + std::string(name) + "\"").policy, name);
-  EXPECT_THAT(in_gateway(R"("cache":true)"), HasSubstr("found true, expected one of \"always\""));
+  EXPECT_THAT(in_gateway(R"("cache":true)"), HasSubstr("found true, expected one of \"everywhere\""));
   EXPECT_THAT(in_gateway(R"("log_level":"verbose")"), HasSubstr("\"trace\", \"debug\", \"info\""));
   EXPECT_THAT(in_gateway(R"("retry_share":1.5)"), HasSubstr("expected a number from 0 to 1"));
   EXPECT_THAT(in_gateway(R"("retry_share":-0.1)"), HasSubstr("expected a number from 0 to 1"));

@@ -142,6 +142,42 @@ TEST(settings_phones, names_models_serials_and_engines) {
   EXPECT_THAT(in_phone(R"("engine":null)"), HasSubstr("found null, expected one of"));
 }
 
+TEST(settings_phones, aliases) {
+  const auto phones =
+      good(R"([{"host":"a","model":"small","aliases":{"small":"qwen2.5:1.5b","big one":"qwen2.5:1.5b",
+    "phi":"phi"}},{"host":"b","aliases":{}}])")
+          .phones;
+  EXPECT_THAT(phones[0].aliases,
+              ElementsAre(model_alias{"big one", "qwen2.5:1.5b"}, model_alias{"phi", "phi"},
+                          model_alias{"small", "qwen2.5:1.5b"}));
+  EXPECT_THAT(phones[1].aliases, ElementsAre());
+}
+
+TEST(settings_phones, aliases_that_are_none) {
+  const std::string shape = R"(expected an object of at most 64 names, as {"small": "qwen2.5:1.5b"})";
+  EXPECT_EQ(in_phone(R"("aliases":["a"])"), "F: phones[0].aliases: found [...] (an array), " + shape);
+  EXPECT_EQ(in_phone(R"("aliases":"a")"), "F: phones[0].aliases: found \"a\" (a string), " + shape);
+  EXPECT_EQ(in_phone(R"("aliases":{"a":7})"),
+            "F: phones[0].aliases.a: found 7, expected the model's name as the phone spells it, as "
+            "\"qwen2.5:1.5b\", at most 256 characters");
+  EXPECT_THAT(in_phone(R"("aliases":{"a":""})"), StartsWith("F: phones[0].aliases.a: found \"\" (a string)"));
+  EXPECT_THAT(in_phone(R"("aliases":{"a":{"b":"c"}})"), StartsWith("F: phones[0].aliases.a: found {...}"));
+  EXPECT_THAT(in_phone(R"("aliases":{"a b\n":"c"})"), StartsWith(R"(F: phones[0].aliases["a b\n"]: found )"));
+  EXPECT_THAT(in_phone(R"("aliases":{"":"c"})"), StartsWith(R"(F: phones[0].aliases[""]: found )"));
+  EXPECT_THAT(in_phone("\"aliases\":{\"" + std::string(257, 'a') + "\":\"c\"}"),
+              HasSubstr("1 to 256 printable ASCII"));
+  EXPECT_EQ(in_phone("\"aliases\":{\"" + std::string(256, 'a') + "\":\"" + std::string(256, 'c') + "\"}"),
+            "");
+  EXPECT_EQ(
+      in_phone(R"("aliases":{"Small":"c","small:latest":"d"})"),
+      "F: phones[0].aliases[\"small:latest\"]: found the name \"small:latest\" (a string), expected a name "
+      "of its own; phones[0].aliases.Small is the same");
+  std::string many;
+  for (int i = 0; i < 64; ++i) many += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":"m")";
+  EXPECT_EQ(in_phone("\"aliases\":{" + many + "}"), "");
+  EXPECT_THAT(in_phone("\"aliases\":{" + many + R"(,"x":"m"})"), HasSubstr("at most 64 names"));
+}
+
 TEST(settings_phones, addresses_and_names_are_unique) {
   EXPECT_EQ(
       mistake_in(R"([{"host":"Pixel"},{"host":"b"},{"host":"pixel","port":11434}])"),
@@ -163,10 +199,11 @@ TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {
             "F: phones[0].wieght: found an unknown key, expected a known one; did you mean \"weight\"?");
   EXPECT_THAT(in_phone(R"("maxConcurrency":2)"), HasSubstr("did you mean \"max_concurrency\"?"));
   EXPECT_THAT(in_phone(R"("Port":2)"), HasSubstr("did you mean \"port\"?"));
-  EXPECT_EQ(in_phone(R"("colour":"red")"),
-            "F: phones[0].colour: found an unknown key, expected one of \"api_key_file\", \"engine\", "
-            "\"host\", \"id\", "
-            "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
+  EXPECT_EQ(
+      in_phone(R"("colour":"red")"),
+      "F: phones[0].colour: found an unknown key, expected one of \"aliases\", \"api_key_file\", \"engine\", "
+      "\"host\", \"id\", "
+      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
   EXPECT_THAT(in_phone("\"a b\\n\":1"), HasSubstr(R"(F: phones[0]["a b\n"]: found an unknown key)"));
 }
 

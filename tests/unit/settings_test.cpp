@@ -24,7 +24,7 @@ TEST(settings_document, every_mistake_at_once) {
                            "phones":[{"port":0,"weight":0},7,{"host":"a","x":1},{"host":"A"}],
                            "fones":[]})"),
       ElementsAre("F: fones: found an unknown key, expected a known one; did you mean \"phones\"?",
-                  HasSubstr("F: gateway.cache: found \"sometimes\" (a string), expected one of \"always\""),
+                  HasSubstr("F: gateway.cache: found \"sometimes\" (a string), expected one of \"everywhere\""),
                   HasSubstr("F: gateway.polices: found an unknown key, expected a known one; did you mean "
                             "\"policy\"?"),
                   "F: gateway.queue: found -1, expected a whole number from 0 to 100000",

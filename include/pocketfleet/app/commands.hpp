@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace pocketfleet {
 
@@ -44,6 +45,11 @@ struct sim_arguments {
   unsigned load_ms = 0;
   unsigned slots = 1;
   unsigned answer_tokens = 24;
+  unsigned context = 4096;
+  unsigned reasoning = 0;
+  bool embeddings = false;
+  bool tools = true;
+  std::vector<std::string> other_models{};
 };
 int sim_phones(const sim_arguments& arguments);
 

@@ -12,6 +12,7 @@
 #include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/service/ask_api.hpp"
+#include "pocketfleet/service/catalog_api.hpp"
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
@@ -104,6 +105,7 @@ class gateway {
   ask_api api_;
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
+  catalog_api catalog_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;

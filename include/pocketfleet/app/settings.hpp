@@ -13,7 +13,7 @@
 
 namespace pocketfleet {
 
-enum class log_format : std::uint8_t { text, json };
+enum class log_format : std::uint8_t { text, objects };
 
 /// The `gateway` object. Each field's key and meaning: docs/configuration.md.
 struct gateway_settings {

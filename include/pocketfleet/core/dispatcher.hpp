@@ -94,6 +94,7 @@ struct phone_status {
   std::optional<std::uint32_t> slots{};
   std::vector<std::string> models{};
   std::vector<std::string> loaded{};
+  std::shared_ptr<const phone_target> target{};
 };
 
 /// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.
@@ -138,8 +139,12 @@ class dispatcher {
   std::vector<phone_status> status(time_point now);
   std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< by phone_config::id
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
-  engine_mask engines()
-      const;  ///< of the fleet; a phone whose engine is not known yet counts as every engine
+  /// Of the fleet; a phone whose engine is not known yet counts as every engine.
+  engine_mask engines() const;
+
+  /// Of the phones that have the model (normalized; empty: any model), or have not said yet what they have.
+  /// Every engine if there is none: acquire() tells better what is wrong.
+  engine_mask engines(std::string_view model) const;
   std::size_t waiting() const { return queue_.size(); }
 
   /// When a permit would come free for a request that came now: for Retry-After, from the measured drain
@@ -168,8 +173,8 @@ class dispatcher {
     std::string reason;
     engine_kind engine = engine_kind::unknown;
     std::vector<served_model> models;
-    std::vector<std::string> normalized;  // the same, to compare; with the configured one
-    std::vector<std::string> loaded;
+    std::vector<std::string> normalized;  // their names and aliases, to compare; with the configured one
+    std::vector<served_model> loaded;
     std::optional<std::uint32_t> slots;
     bool vision = true;  // until the phone says otherwise
     bool removed = false;

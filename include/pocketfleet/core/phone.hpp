@@ -25,6 +25,14 @@ constexpr engine_mask mask_of(engine_kind kind) {
 }
 inline constexpr engine_mask any_engine = mask_of(engine_kind::ollama) | mask_of(engine_kind::llama_server);
 
+/// A public name for a model that a phone has under another one.
+struct model_alias {
+  std::string name;    ///< for clients
+  std::string behind;  ///< the phone's own
+
+  bool operator==(const model_alias&) const = default;
+};
+
 /// One entry of phones.json, or a phone that has registered itself. Its id, or else host and port, identify
 /// it across a change.
 struct phone_config {
@@ -40,6 +48,7 @@ struct phone_config {
   std::string token_sha256{};  ///< hex; heartbeats in its name need this token; empty: the fleet's will do
   std::string api_key_file{};  ///< what the gateway has to show to its engine; empty: the fleet's, or nothing
   std::string api_key{};       ///< read from there
+  std::vector<model_alias> aliases{};
 
   bool operator==(const phone_config&) const = default;
 };
@@ -55,8 +64,14 @@ struct served_model {
 
   std::string name;      ///< as the phone spells it
   std::string identity;  ///< equal on two phones only if the model is the very same; empty: not known
+  /// All that the phone says of it, a JSON object; null: nothing, or too much to keep.
+  std::shared_ptr<const std::string> about{};
 
-  bool operator==(const served_model&) const = default;
+  /// What is said of a model may change while it is the same (when it was looked at, until when it is
+  /// loaded).
+  bool operator==(const served_model& other) const {
+    return name == other.name && identity == other.identity;
+  }
 };
 
 /// What an attempt needs to talk to a phone. Immutable and shared: a change makes a new one.
@@ -72,12 +87,27 @@ struct phone_target {
   bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first
   std::vector<std::string> loaded{};  ///< normalized names, as of the last look
   std::vector<served_model> models{};
+  std::vector<served_model> in_memory{};  ///< as `loaded`, with what the phone says of each
+  std::vector<model_alias> aliases{};
 };
 
-/// What the phone calls the model that a client asked for: its default if the client named none.
+/// A name under which a phone serves a model.
+struct named_model {
+  std::string_view name;  ///< as the phone or the file spells it
+  std::string normalized;
+  const served_model* model = nullptr;  ///< never null
+};
+
+/// Every name under which the phone serves a model, its own ones first: aliases whose model it has, and for
+/// llama-server, which answers with its one model whatever it is called, all that the file calls it. Views
+/// and pointers into the phone.
+std::vector<named_model> names_of(const phone_target& phone);
+
+/// What the phone calls the model that a client asked for: its default if the client named none. A model
+/// that the phone has under that very name goes before an alias.
 std::string_view model_for(const phone_target& phone, std::string_view asked);
 
-/// What the phone's model of that name (empty: its default) is; empty if that is not known.
+/// What the phone's model of that name or alias (empty: its default) is; empty if that is not known.
 std::string_view identity_of(const phone_target& phone, std::string_view normalized_name);
 
 /// The name under which the phone has that very model; nothing if it has not.
@@ -97,7 +127,7 @@ struct phone_report {
   std::string reason{};  ///< why it is not up; short, for people
   engine_kind engine = engine_kind::unknown;
   std::optional<std::vector<served_model>> models{};  ///< what it can serve
-  std::optional<std::vector<std::string>> loaded{};   ///< what is in its memory now
+  std::optional<std::vector<served_model>> loaded{};  ///< what is in its memory now
   std::optional<std::uint32_t> slots{};               ///< requests it can run at once
   std::optional<bool> vision{};                       ///< takes images
 };

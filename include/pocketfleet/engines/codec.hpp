@@ -28,6 +28,7 @@ class answer_sink {
   answer_sink& operator=(const answer_sink&) = delete;
   virtual ~answer_sink() = default;
 
+  /// Pieces of tool_call and logprobs are JSON, as piece_kind has them.
   virtual void on_text(piece_kind kind, std::string_view text) = 0;
 
   /// The phone works on the prompt: it is alive.
@@ -56,6 +57,7 @@ class answer_decoder {
   // Valid when done().
   std::string done_reason;  ///< "stop", "length", ... ; empty if the engine gave none
   usage counts{};
+  extras more{};
 };
 
 /// Going on with a begun answer on a phone: first some questions to it, then a request whose answer is the
@@ -96,15 +98,18 @@ class engine {
   /// Why this engine cannot do what is asked, naming the field; nothing if it can.
   virtual std::optional<std::string> cannot(const question& q) const = 0;
 
-  /// The request that asks for a streamed answer. `model` is the phone's default, used where the question
-  /// names none.
+  /// The request that asks for a streamed answer: the client's own words where the engine speaks its dialect.
+  /// `model` as the phone calls it.
   virtual phone_request encode(const question& q, std::string_view model) const = 0;
 
-  virtual std::unique_ptr<answer_decoder> decoder() const = 0;
+  /// Of the answer to that request.
+  virtual std::unique_ptr<answer_decoder> decoder(const question& q) const = 0;
 
   /// True if an answer to this may be gone on with at all: not what has to fit a grammar from its first
-  /// token.
-  virtual bool can_resume(const question& q) const { return q.format.is_null() && !q.has_images; }
+  /// token, nor what may turn into a call of a tool.
+  virtual bool can_resume(const question& q) const {
+    return q.resumable && q.format.is_null() && q.tools.is_null() && !q.has_images;
+  }
 
   /// To go on with it, without a token lost, repeated or changed. Call only after can_resume(), and with some
   /// content. Question and beginning outlive it.

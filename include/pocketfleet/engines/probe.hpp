@@ -14,6 +14,9 @@ namespace pocketfleet {
 /// From GET /: llama-server names itself in the Server field of every response, Ollama says so in the text.
 engine_kind identify(std::string_view server_field, std::string_view body);
 
+/// The most of a phone's own words about one model that is kept.
+inline constexpr std::size_t most_about = std::size_t{4} << 10U;
+
 /// Ollama: GET /api/tags or GET /api/ps; the identity is the digest.
 result<std::vector<served_model>> read_ollama_models(std::string_view body);
 

@@ -38,7 +38,8 @@ class answers {
   };
 
   /// One look, one decision: two who ask the same at the same time cannot both begin.
-  found find(const cache_key& key, executor where, bool each_piece, const std::shared_ptr<generation>& make);
+  found find(const cache_key& key, const std::shared_ptr<waker>& wake, bool each_piece,
+             const std::shared_ptr<generation>& make);
 
   /// A generation has ended: well (kept, if there is room), or not.
   void store(const cache_key& key, const std::shared_ptr<generation>& made);

@@ -6,6 +6,7 @@
 #include "pocketfleet/service/desk.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/ports.hpp"
+#include "pocketfleet/service/serve.hpp"
 #include "pocketfleet/service/settings.hpp"
 #include "pocketfleet/wire/ask.hpp"
 
@@ -26,11 +27,8 @@ class ask_api {
   task<> health(http_call& call);
   task<> warm_up(http_call& call);
 
-  task<result<std::string>> whole_answer(http_call& call, ask_request& request, request_record& r,
-                                         asked& found);
-  task<> stream_answer(http_call& call, asked& found);
-  static task<bool> keep_alive(http_call& call, listener& there, header_list headers);
-  task<> replay(http_call& call, const asked& found);
+  task<> answer_to(http_call& call, bool stream);
+  static serving serving_of(ask_request& request);
   task<> batch_plain(http_call& call, std::vector<result<ask_request>>& items);
   task<> batch_lines(http_call& call, std::vector<result<ask_request>>& items);
   task<std::string> batch_item(http_call& call, result<ask_request>& item);

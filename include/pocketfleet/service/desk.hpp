@@ -57,6 +57,7 @@ class desk {
   std::vector<phone_status> status();
   std::vector<std::shared_ptr<const phone_target>> targets();
   engine_mask engines();
+  engine_mask engines(std::string_view model);  ///< as dispatcher::engines()
   std::size_t waiting();
 
  private:

@@ -26,8 +26,9 @@ struct worker_context {
 /// How a question is to be answered.
 struct ask_manner {
   bool use_cache = true;
-  bool each_piece = false;  ///< the caller will stream
-  bool rescue = true;       ///< another phone may go on with what one has begun
+  bool each_piece = false;        ///< the caller will stream
+  bool rescue = true;             ///< another phone may go on with what one has begun
+  std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
 };
 
 /// What became of a question. Exactly one of the two.
@@ -44,7 +45,7 @@ class dispatch {
   dispatch(desk& fleet, observer& books, const service_settings& settings)
       : desk_(fleet), observer_(books), settings_(settings), answers_(settings.cache) {}
 
-  /// Begins to answer, or finds the answer. Errors: errc::unsupported.
+  /// Begins to answer, or finds the answer. Errors: errc::unsupported, not_served.
   result<asked> ask(const worker_context& worker, question q, const ask_manner& how);
 
   /// Running answers end with errc::shutting_down.
@@ -56,6 +57,7 @@ class dispatch {
   struct job {
     question what;
     want wanted;
+    std::string cannot{};  // why some engines cannot do it; empty: all can
     bool rescue = true;
     bool keep = false;  // the answer goes into the cache
     cache_key key{};

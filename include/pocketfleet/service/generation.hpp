@@ -48,7 +48,7 @@ class generation : public std::enable_shared_from_this<generation> {
   void waited(milliseconds queued);
   void rescued(unsigned times);
   bool restart();  ///< drops what there is, to begin anew; false: some of it may be with a client
-  void complete(std::string_view done_reason, const usage& counts);
+  void complete(std::string_view done_reason, const usage& counts, extras more = {});
   void fail(error why);
   void announce();       ///< tells the listeners what has changed: after a batch of appends, and at the end
   bool crowded() const;  ///< every listener lags more than it should: wait_for_room() before reading on
@@ -72,8 +72,12 @@ class generation : public std::enable_shared_from_this<generation> {
     return f(answer_, state_);
   }
 
-  /// Null if nobody has listened to the end and the producer is being stopped: too late to join.
-  std::unique_ptr<listener> join(executor where, bool each_piece);
+  /// What it has become; only once it has been seen finished: then nothing changes any more.
+  const answer& whole() const { return answer_; }
+
+  /// `wake` is told of news; one who listens to several answers gives the same to each. Null if nobody has
+  /// listened to the end and the producer is being stopped: too late to join.
+  std::unique_ptr<listener> join(std::shared_ptr<waker> wake, bool each_piece);
 
  private:
   friend class listener;
@@ -98,15 +102,11 @@ class generation : public std::enable_shared_from_this<generation> {
 /// One who waits for the answer. Owned by the coroutine that serves a client; gone with it.
 class listener {
  public:
-  listener(std::shared_ptr<generation> to, executor where, bool each_piece)
-      : to_(std::move(to)), waker_(std::make_shared<waker>(where)), each_piece_(each_piece) {}
+  listener(std::shared_ptr<generation> to, std::shared_ptr<waker> wake, bool each_piece)
+      : to_(std::move(to)), waker_(std::move(wake)), each_piece_(each_piece) {}
   listener(const listener&) = delete;
   listener& operator=(const listener&) = delete;
   ~listener() { to_->leave(*this); }
-
-  /// Until there is news (each piece if so asked, else only the end) or `stop` is asked for on this thread.
-  /// False: neither by `until`.
-  task<bool> changed(const std::stop_token& stop, time_point until = time_point::max());
 
   /// This many bytes of the text, in so many pieces, are with the client.
   void taken(std::size_t bytes, std::size_t pieces);

@@ -11,7 +11,8 @@
 namespace pocketfleet {
 
 enum class cache_mode : std::uint8_t {
-  always,         ///< every identical /ask, as the original design had it
+  everywhere,     ///< every identical request, on every route
+  always,         ///< every identical /ask, as the original design had it; else as `deterministic`
   deterministic,  ///< only temperature 0, or a seed
   never,
 };

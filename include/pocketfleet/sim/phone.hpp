@@ -6,9 +6,13 @@
 // that number; without a limit such a continuation ends at answer_tokens too, so that prefix and continuation
 // make up the undisturbed answer.
 //
+// Three things are answered otherwise. A chat with tools, unless it ends in a tool's result: the first tool
+// is called with {"n": 3}. A request for JSON: {"answer": "1 2 3"}. An embedding: eight numbers that depend
+// on the text alone.
+//
 // Steering over HTTP, on the phone's own port, never hit by faults other than refuse and crash:
 //   GET    /sim/state   what state() tells, as JSON
-//   GET    /sim/last    the last request that generates: {"method","target","headers":{},"body"}
+//   GET    /sim/last    the last request that generates: {"method","target","path","headers":{},"body"}
 //   POST   /sim/fault   {"kind":"reset_after","after_tokens":3,"times":1,"factor":0.1,"duration_ms":500}; all
 //   but kind
 //                       optional; refuse and crash need duration_ms, for nobody could clear them
@@ -52,8 +56,10 @@ struct phone_settings {
 
   bool thinking = false;  ///< the model can think: reasoning comes before the answer unless switched off
   unsigned reasoning_tokens = 4;  ///< its length; counts towards limits as with the engines
-  bool embedding = false;         ///< otherwise 501 to /api/embed and /v1/embeddings
-  bool continues = true;  ///< the chat template leaves a final assistant message open; otherwise begins anew
+  bool tools = true;              ///< ollama: otherwise 400 to a chat with tools
+  bool embedding = false;  ///< otherwise 501 to /api/embed and /v1/embeddings; llama-server: with it 501
+                           ///< to all that generates
+  bool continues = true;   ///< the chat template leaves a final assistant message open; otherwise begins anew
   bool echoes_prefill =
       false;  ///< llama-server: streams repeat a continued message unless continue_final_message
   milliseconds idle_close{5000};  ///< llama-server: idle connections are closed after this
@@ -61,7 +67,7 @@ struct phone_settings {
 };
 
 /// What a phone has done since start. All counts are of requests that generate (chat, generate, completion,
-/// embed).
+/// messages and the count of their tokens, embed).
 struct phone_state {
   std::uint64_t requests = 0;
   std::uint64_t completed = 0;  ///< answered to the end

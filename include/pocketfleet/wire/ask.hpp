@@ -1,11 +1,13 @@
 // Our own dialect: /ask, /ask_stream, /ask_batch.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "pocketfleet/wire/answer.hpp"
+#include "pocketfleet/wire/answer_form.hpp"
 #include "pocketfleet/wire/question.hpp"
 
 namespace pocketfleet {
@@ -31,16 +33,6 @@ result<ask_request> read_ask(json body, const ask_rules& rules);
 result<std::vector<result<ask_request>>> parse_batch(std::string_view body, std::size_t most,
                                                      const ask_rules& rules);
 
-/// What the gateway adds to an answer.
-struct answer_notes {
-  std::string_view phone;
-  bool cached = false;
-  unsigned attempts = 1;
-  unsigned rescues = 0;  ///< times that another phone has gone on
-  milliseconds queued{0};
-  nanoseconds total{0};
-};
-
 /// A whole answer, as Ollama's /api/chat gives it, and the object "pocketfleet".
 std::string render_answer(const answer& a, const answer_notes& notes);
 
@@ -55,5 +47,8 @@ void render_end(std::string& out, const answer& a, const answer_notes& notes);
 
 /// {"error":"text"}, without a line end.
 std::string render_error(std::string_view text);
+
+/// The form of /ask and /ask_stream, of those functions.
+std::unique_ptr<answer_form> ask_form();
 
 }  // namespace pocketfleet

@@ -1,0 +1,35 @@
+// The settings of sampling: their types, and what OpenAI's API and Ollama's call them.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pocketfleet/wire/json.hpp"
+
+namespace pocketfleet {
+
+struct option_name {
+  std::string_view ollama;
+  std::string_view openai;  ///< llama-server's where OpenAI has none
+};
+
+/// Those that both have.
+std::span<const option_name> shared_options();
+std::string_view openai_name(std::string_view ollama);  ///< empty: it has none
+std::string_view ollama_name(std::string_view openai);
+
+/// All that Ollama has.
+std::vector<std::string_view> ollama_options();
+bool is_ollama_option(std::string_view name);
+
+/// Ollama unloads its model and loads it again when this changes.
+bool reloads_model(std::string_view option);
+
+/// The value, a single stop string made a list. errc::bad_request: "expected a whole number", without the
+/// field's name.
+result<json> read_option(std::string_view ollama_name, const json& value);
+
+}  // namespace pocketfleet

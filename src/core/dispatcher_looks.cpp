@@ -1,0 +1,92 @@
+// How the fleet stands: what others see of the dispatcher.
+#include <algorithm>
+
+#include "pocketfleet/core/dispatcher.hpp"
+
+namespace pocketfleet {
+namespace {
+
+std::size_t index(phone_id id) {
+  return static_cast<std::size_t>(id);
+}
+
+}  // namespace
+
+phone_status dispatcher::look_at(phone& p, time_point now) const {
+  phone_status s;
+  s.config = p.config;
+  s.model = p.target->model;
+  s.engine = p.engine;
+  s.state = p.state;
+  s.breaker = p.cut_out.state(now);
+  s.draining = p.removed;
+  s.suspect = p.suspect;
+  s.quiet = quiet(p, now);
+  s.rests = p.condition.kind(now);
+  s.resting = p.condition.reason(now);
+  s.reads = p.reads;
+  if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
+  s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
+              s.breaker != breaker_state::open && s.rests != rest_kind::hard;
+  if (p.removed)
+    s.reason = "removed from the file; its last requests are being finished";
+  else if (p.state != health::up)
+    s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
+  else if (s.breaker == breaker_state::open)
+    s.reason = "failed too often; resting";
+  else if (s.rests == rest_kind::hard)
+    s.reason = s.resting;
+  s.in_flight = p.in_flight;
+  s.permits = permits(p, now);
+  s.slots = p.slots;
+  for (const auto& m : p.models) s.models.push_back(m.name);
+  for (const auto& m : p.loaded) s.loaded.push_back(m.name);
+  s.target = p.target;
+  return s;
+}
+
+std::vector<phone_status> dispatcher::status(time_point now) {
+  std::vector<phone_status> out;
+  for (const auto& p : phones_) {
+    if (p) out.push_back(look_at(*p, now));
+  }
+  return out;
+}
+
+std::optional<phone_status> dispatcher::status_of(std::string_view id, time_point now) {
+  for (const phone_id each : order_) {
+    phone& p = *phones_[index(each)];
+    if (p.config.id == id) return look_at(p, now);
+  }
+  return std::nullopt;
+}
+
+std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
+  std::vector<std::shared_ptr<const phone_target>> out;
+  out.reserve(order_.size());
+  for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
+  return out;
+}
+
+engine_mask dispatcher::engines() const {
+  engine_mask all = 0;
+  for (const phone_id id : order_) {
+    const engine_kind kind = phones_[index(id)]->engine;
+    all |= kind == engine_kind::unknown ? any_engine : mask_of(kind);
+  }
+  return all;
+}
+
+engine_mask dispatcher::engines(std::string_view model) const {
+  if (model.empty()) return engines();
+  engine_mask all = 0;
+  for (const phone_id id : order_) {
+    const phone& p = *phones_[index(id)];
+    if (!p.models.empty() && std::find(p.normalized.begin(), p.normalized.end(), model) == p.normalized.end())
+      continue;
+    all |= p.engine == engine_kind::unknown ? any_engine : mask_of(p.engine);
+  }
+  return all == 0 ? any_engine : all;
+}
+
+}  // namespace pocketfleet

@@ -1,0 +1,40 @@
+#include "answer_text.hpp"
+
+#include <charconv>
+
+#include "pocketfleet/wire/fast_json.hpp"
+
+namespace pocketfleet {
+
+void append_number(std::string& out, std::int64_t value) {
+  char digits[24];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  out.append(digits, end);
+}
+
+void append_field(std::string& out, std::string_view name, std::int64_t value) {
+  out.append(",\"").append(name).append("\":");
+  append_number(out, value);
+}
+
+std::vector<whole_call> calls_of(const answer& a) {
+  std::vector<whole_call> calls;
+  for (std::size_t i = 0; i < a.pieces.size(); ++i) {
+    if (a.pieces[i].kind != piece_kind::tool_call) continue;
+    const auto deltas = parse_fast(a.piece_text(i));
+    if (!deltas || !deltas->is_array()) continue;
+    for (const auto delta : simdjson::dom::array(*deltas)) {
+      std::uint64_t index = 0;
+      if (delta["index"].get(index) != simdjson::SUCCESS || index > 127) continue;
+      if (calls.size() <= index) calls.resize(index + 1);
+      whole_call& call = calls[index];
+      std::string_view text;
+      if (delta["id"].get(text) == simdjson::SUCCESS) call.id = text;
+      if (delta["function"]["name"].get(text) == simdjson::SUCCESS) call.name += text;
+      if (delta["function"]["arguments"].get(text) == simdjson::SUCCESS) call.arguments += text;
+    }
+  }
+  return calls;
+}
+
+}  // namespace pocketfleet

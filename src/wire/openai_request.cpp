@@ -1,0 +1,399 @@
+// Reading OpenAI's /v1/chat/completions and /v1/completions.
+#include <algorithm>
+#include <array>
+
+#include "pocketfleet/wire/dialects.hpp"
+#include "pocketfleet/wire/options.hpp"
+#include "request_parts.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::uint64_t most_choices = 16;
+constexpr std::size_t most_prompts = 64;
+
+/// What the gateway itself acts on; not sent on.
+constexpr std::array<std::string_view, 4> own_fields{"model", "stream", "stream_options", "n"};
+
+/// About the caller and the account, not about the answer: sent to whom it means something, missed by nobody.
+constexpr std::array<std::string_view, 6> side_fields{
+    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"};
+
+bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_empty(const json& value) {
+  return value.is_null() || (value.is_structured() && value.empty());
+}
+
+/// Fields that say nothing when they are false.
+constexpr std::array<std::string_view, 3> false_is_nothing{"logprobs", "store", "echo"};
+
+/// The first that is found is the one that is named.
+void only_native(question& q, std::string field) {
+  q.resumable = false;
+  if (q.native_only.empty()) q.native_only = std::move(field);
+}
+
+std::string only_native_name(std::string_view name) {
+  const std::string plain = plain_name(name);
+  return plain.empty() ? "a field" : plain;
+}
+
+// ---- messages
+
+/// A part of a message's content: text behind text, and images beside it.
+result<void> read_part(const json& part, const std::string& where, json& message, question& q) {
+  if (!part.is_object()) return bad(where + ": expected an object");
+  const json* const type = find(part, "type");
+  if (type == nullptr || !type->is_string()) return bad(where + ".type: expected a string");
+  if (*type == "text" || *type == "refusal") {
+    const json* const text = find(part, type->get_ref<const std::string&>());
+    if (text == nullptr || !text->is_string()) return bad(where + ".text: expected a string");
+    auto& content = message["content"].get_ref<std::string&>();
+    if (!content.empty()) content += '\n';  // as llama-server joins them
+    content += text->get_ref<const std::string&>();
+    return {};
+  }
+  if (*type != "image_url") {
+    only_native(q, where);
+    return {};
+  }
+  const json* image = find(part, "image_url");
+  if (image != nullptr && image->is_object()) image = find(*image, "url");
+  if (image == nullptr || !image->is_string()) return bad(where + ".image_url.url: expected a string");
+  q.has_images = q.rich = true;
+  const std::string_view url = image->get_ref<const std::string&>();
+  const auto data = url.find(";base64,");
+  if (url.starts_with("data:") && data != std::string_view::npos) {
+    message["images"].push_back(url.substr(data + 8));
+  } else {
+    only_native(q, where + ".image_url.url");
+  }
+  return {};
+}
+
+result<void> read_content(const json& given, const std::string& where, json& message, question& q) {
+  message["content"] = "";
+  const json* const content = find(given, "content");
+  if (content == nullptr) {
+    if (message["role"] == "assistant") return {};
+    return bad(where + ".content: expected a string or an array of parts");
+  }
+  if (content->is_string()) {
+    message["content"] = *content;
+    return {};
+  }
+  if (!content->is_array()) return bad(where + ".content: expected a string or an array of parts");
+  for (std::size_t i = 0; i < content->size(); ++i) {
+    auto read = read_part((*content)[i], where + ".content[" + std::to_string(i) + "]", message, q);
+    if (!read) return read;
+  }
+  return {};
+}
+
+/// Calls that the model has made: OpenAI has their arguments as text, Ollama as an object.
+result<void> read_calls(const json& calls, const std::string& where, json& message, question& q) {
+  if (!calls.is_array()) return bad(where + ": expected an array");
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const std::string here = where + "[" + std::to_string(i) + "]";
+    const json* const function = calls[i].is_object() ? find(calls[i], "function") : nullptr;
+    const json* const name = function != nullptr && function->is_object() ? find(*function, "name") : nullptr;
+    if (name == nullptr || !name->is_string()) return bad(here + ".function.name: expected a name");
+    json arguments = json::object();
+    if (const json* const text = find(*function, "arguments"); text != nullptr) {
+      if (!text->is_string()) return bad(here + ".function.arguments: expected a string");
+      const auto& written = text->get_ref<const std::string&>();
+      auto parsed = written.empty() ? result<json>(json::object()) : parse_json(written);
+      if (parsed && parsed->is_object()) {
+        arguments = std::move(*parsed);
+      } else {
+        only_native(q, here + ".function.arguments");
+      }
+    }
+    json call{{"function", {{"name", *name}, {"arguments", std::move(arguments)}}}};
+    if (const json* const id = find(calls[i], "id"); id != nullptr && id->is_string()) call["id"] = *id;
+    message["tool_calls"].push_back(std::move(call));
+  }
+  q.rich = q.rich || !calls.empty();
+  return {};
+}
+
+/// The name of the tool whose call has that id.
+std::string called(const json& messages, const json& id) {
+  for (const json& m : messages) {
+    const json* const calls = find(m, "tool_calls");
+    if (calls == nullptr) continue;
+    for (const json& call : *calls) {
+      if (call.value("id", json()) == id) return call["function"]["name"].get<std::string>();
+    }
+  }
+  return {};
+}
+
+result<json> read_message(const json& given, const std::string& where, question& q) {
+  if (!given.is_object()) return bad(where + ": expected an object");
+  const json* const role = find(given, "role");
+  constexpr std::array<std::string_view, 5> roles{"system", "developer", "user", "assistant", "tool"};
+  if (role == nullptr || !role->is_string() || !is_one_of(role->get_ref<const std::string&>(), roles))
+    return bad(where + ".role: expected \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
+  json message{{"role", *role == "developer" ? json("system") : *role}};
+  if (auto read = read_content(given, where, message, q); !read) return read.error();
+  for (const auto& [name, value] : given.items()) {
+    if (name == "role" || name == "content" || is_empty(value)) continue;
+    if (name == "tool_calls") {
+      if (auto read = read_calls(value, where + ".tool_calls", message, q); !read) return read.error();
+    } else if (name == "tool_call_id") {
+      if (!value.is_string()) return bad(where + ".tool_call_id: expected a string");
+      message["tool_call_id"] = value;
+      if (const std::string tool = called(q.messages, value); !tool.empty()) message["tool_name"] = tool;
+      q.rich = true;
+    } else if (name == "reasoning_content") {
+      if (!value.is_string()) return bad(where + ".reasoning_content: expected a string");
+      message["thinking"] = value;
+      q.rich = true;
+    } else {
+      only_native(q, where + "." + only_native_name(name));
+    }
+  }
+  return message;
+}
+
+result<void> read_messages(const json& body, question& q) {
+  const json* const messages = find(body, "messages");
+  if (messages == nullptr || !messages->is_array() || messages->empty())
+    return bad("messages: expected an array with at least one message");
+  q.messages = json::array();
+  for (std::size_t i = 0; i < messages->size(); ++i) {
+    auto read = read_message((*messages)[i], "messages[" + std::to_string(i) + "]", q);
+    if (!read) return read.error();
+    q.messages.push_back(std::move(*read));
+  }
+  return {};
+}
+
+// ---- the fields beside them
+
+result<void> read_response_format(const json& value, question& q) {
+  const json* const type = value.is_object() ? find(value, "type") : nullptr;
+  const error odd = bad("response_format: expected {\"type\": \"text\", \"json_object\" or \"json_schema\"}");
+  if (type == nullptr) return odd;
+  if (*type == "text") return {};
+  const json* schema = nullptr;
+  if (*type == "json_object") {
+    q.format = "json";
+    schema = find(value, "schema");  // llama-server's addition
+  } else if (*type == "json_schema") {
+    const json* const named = find(value, "json_schema");
+    schema = named != nullptr && named->is_object() ? find(*named, "schema") : nullptr;
+    if (schema == nullptr) return bad("response_format.json_schema.schema: expected a JSON Schema object");
+  } else {
+    return odd;
+  }
+  if (schema == nullptr) return {};
+  if (!schema->is_object()) return bad("response_format.json_schema.schema: expected a JSON Schema object");
+  if (auto sound = check_schema(*schema, "response_format"); !sound) return sound;
+  q.format = *schema;
+  return {};
+}
+
+result<void> read_effort(const json& value, question& q) {
+  constexpr std::array<std::array<std::string_view, 2>, 5> levels{
+      {{"minimal", "low"}, {"low", "low"}, {"medium", "medium"}, {"high", "high"}, {"xhigh", "max"}}};
+  if (value == "none") {
+    q.think = false;
+    return {};
+  }
+  for (const auto& [theirs, ours] : levels) {
+    if (value != theirs) continue;
+    q.think = ours;
+    return {};
+  }
+  return bad("reasoning_effort: expected \"none\", \"minimal\", \"low\", \"medium\", \"high\" or \"xhigh\"");
+}
+
+result<void> read_tool_fields(const json& body, question& q) {
+  const json* const tools = find(body, "tools");
+  if (tools != nullptr && !tools->empty()) {
+    auto read = read_tools(*tools);
+    if (!read) return read.error();
+    q.tools = std::move(*read);
+    q.resumable = false;
+  }
+  if (const json* const choice = find(body, "tool_choice")) {
+    if (!choice->is_object() && *choice != "none" && *choice != "auto" && *choice != "required")
+      return bad("tool_choice: expected \"none\", \"auto\", \"required\" or a tool");
+    if (*choice == "none") {
+      // Where the engine has no such field the tools are not shown to the model; where it has, they may be.
+      q.apart["tools"] = std::exchange(q.tools, json());
+    } else if (*choice != "auto") {
+      only_native(q, "tool_choice");
+    }
+  }
+  if (body.contains("parallel_tool_calls")) {
+    const auto parallel = read_flag(body, "parallel_tool_calls", true);
+    if (!parallel) return parallel.error();
+    if (!*parallel) only_native(q, "parallel_tool_calls");
+    q.apart["parallel_tool_calls"] = *parallel;
+  }
+  return {};
+}
+
+/// {"enable_thinking": true or false} has a neutral form, other settings of the template have none.
+void read_template_settings(const json& value, question& q) {
+  const json* const thinking =
+      value.is_object() && value.size() == 1 ? find(value, "enable_thinking") : nullptr;
+  if (thinking != nullptr && thinking->is_boolean()) {
+    q.think = *thinking;
+  } else if (!is_empty(value)) {
+    only_native(q, "chat_template_kwargs");
+  }
+}
+
+/// Each field of the body is sound and has a neutral form, or is told to be of the dialect only.
+result<void> read_fields(const json& body, std::span<const std::string_view> known, question& q) {
+  for (const auto& [name, value] : body.items()) {
+    if (is_one_of(name, known) || is_one_of(name, own_fields) || is_one_of(name, side_fields)) continue;
+    if (value.is_null()) continue;
+    if (const auto option = ollama_name(name); !option.empty()) {
+      auto read = read_option(option, value);
+      if (!read) return bad(name + ": " + read.error().message);
+      // The newer name of the two wins.
+      if (option != "num_predict" || name == "max_completion_tokens" ||
+          !body.contains("max_completion_tokens"))
+        q.options[std::string(option)] = std::move(*read);
+    } else if (!is_empty(value) && !(value == false && is_one_of(name, false_is_nothing))) {
+      only_native(q, only_native_name(name));
+    }
+  }
+  return {};
+}
+
+/// model, stream, stream_options; the rest of the body is what the phone is sent.
+result<void> read_own_fields(json& body, generation_request& request, question& q) {
+  if (const json* const model = find(body, "model")) {
+    auto read = read_model(*model);
+    if (!read) return read.error();
+    q.model = std::move(*read);
+  }
+  const auto stream = read_flag(body, "stream", false);
+  if (!stream) return stream.error();
+  request.stream = *stream;
+  if (const json* const options = find(body, "stream_options")) {
+    if (!options->is_object()) return bad("stream_options: expected an object");
+    const auto usage = read_flag(*options, "include_usage", false);
+    if (!usage) return bad("stream_options." + usage.error().message);
+    request.include_usage = *usage;
+  }
+  return {};
+}
+
+result<std::uint64_t> read_count(const json& body) {
+  const json* const n = find(body, "n");
+  if (n == nullptr) return 1U;
+  if (!n->is_number_unsigned() || *n == 0U || n->get<std::uint64_t>() > most_choices)
+    return bad("n: expected a whole number from 1 to " + std::to_string(most_choices));
+  return n->get<std::uint64_t>();
+}
+
+/// The question for each choice: with a seed of its own, or they would all be the same.
+void add_choices(generation_request& request, question q, std::uint64_t n) {
+  const auto seed = q.options.find("seed");
+  const bool seeded = seed != q.options.end() && seed->is_number_unsigned();
+  for (std::uint64_t i = 0; i + 1 < n; ++i) {
+    request.choices.push_back(q);
+    if (seeded) q.options["seed"] = q.native["seed"] = (seed->get<std::uint64_t>() + 1) & 0xffffffffU;
+  }
+  request.choices.push_back(std::move(q));
+}
+
+result<json> read_body(std::string_view text) {
+  auto body = parse_json(text);
+  if (body && !body->is_object()) return bad("expected a JSON object");
+  return body;
+}
+
+/// What an engine that speaks the dialect is sent.
+json native_of(json body) {
+  for (const auto name : own_fields) body.erase(std::string(name));
+  // Builds of llama-server that know only the older name would go on without an end.
+  if (const json* const most = find(body, "max_completion_tokens")) body["max_tokens"] = *most;
+  return body;
+}
+
+}  // namespace
+
+result<generation_request> parse_openai_chat(std::string_view text) {
+  auto body = read_body(text);
+  if (!body) return body.error();
+  generation_request request;
+  question q;
+  q.spoken = dialect::openai_chat;
+  constexpr std::array<std::string_view, 7> known{"messages",
+                                                  "tools",
+                                                  "tool_choice",
+                                                  "parallel_tool_calls",
+                                                  "response_format",
+                                                  "reasoning_effort",
+                                                  "chat_template_kwargs"};
+  if (auto read = read_own_fields(*body, request, q); !read) return read.error();
+  if (auto read = read_messages(*body, q); !read) return read.error();
+  if (auto read = read_fields(*body, known, q); !read) return read.error();
+  if (auto read = read_tool_fields(*body, q); !read) return read.error();
+  if (const json* const format = find(*body, "response_format")) {
+    if (auto read = read_response_format(*format, q); !read) return read.error();
+  }
+  if (const json* const effort = find(*body, "reasoning_effort")) {
+    if (auto read = read_effort(*effort, q); !read) return read.error();
+  }
+  if (const json* const settings = find(*body, "chat_template_kwargs")) read_template_settings(*settings, q);
+  const auto n = read_count(*body);
+  if (!n) return n.error();
+  q.native = native_of(std::move(*body));
+  add_choices(request, std::move(q), *n);
+  return request;
+}
+
+result<generation_request> parse_openai_completion(std::string_view text) {
+  auto body = read_body(text);
+  if (!body) return body.error();
+  generation_request request;
+  question q;
+  q.spoken = dialect::openai_completion;
+  q.raw = true;
+  constexpr std::array<std::string_view, 2> known{"prompt", "best_of"};
+  if (auto read = read_own_fields(*body, request, q); !read) return read.error();
+  if (auto read = read_fields(*body, known, q); !read) return read.error();
+  if (const json* const best = find(*body, "best_of"); best != nullptr && *best != 1)
+    only_native(q, "best_of");
+  const json* const prompt = find(*body, "prompt");
+  const auto is_tokens = [](const json& value) {
+    return value.is_array() && !value.empty() &&
+           std::all_of(value.begin(), value.end(), [](const json& t) { return t.is_number_unsigned(); });
+  };
+  const error odd = bad("prompt: expected a string, an array of tokens, or an array of up to " +
+                        std::to_string(most_prompts) + " of these");
+  if (prompt == nullptr) return odd;
+  const bool list = prompt->is_array() && !is_tokens(*prompt);
+  json prompts = list ? *prompt : json::array({*prompt});
+  if (prompts.empty() || prompts.size() > most_prompts) return odd;
+  const auto n = read_count(*body);
+  if (!n) return n.error();
+  q.native = native_of(std::move(*body));
+  for (json& one : prompts) {
+    question each = q;
+    if (one.is_string()) {
+      each.prompt = one.get<std::string>();
+    } else if (is_tokens(one)) {
+      only_native(each, "prompt");
+    } else {
+      return odd;
+    }
+    each.native["prompt"] = std::move(one);
+    add_choices(request, std::move(each), *n);
+  }
+  return request;
+}
+
+}  // namespace pocketfleet
