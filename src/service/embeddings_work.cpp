@@ -2,6 +2,7 @@
 #include "embeddings_work.hpp"
 
 #include <algorithm>
+#include <exception>
 
 #include "ask_common.hpp"
 #include "pocketfleet/core/model_name.hpp"
@@ -118,7 +119,14 @@ task<result<void>> embeddings_work::run() {
 }
 
 task<> embeddings_work::runner(std::size_t i) {
-  waker& news = *wakers_[i];
+  try {
+    co_await work(*wakers_[i]);
+  } catch (const std::exception&) {  // nobody else has the chunk that it had
+    fail({errc::overloaded, "the gateway is out of memory"});
+  }
+}
+
+task<> embeddings_work::work(waker& news) {
   while (!over()) {
     if (pending_.empty()) {
       co_await look_after_late(news);

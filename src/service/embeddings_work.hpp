@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -62,6 +63,7 @@ class embeddings_work {
   std::size_t look_at_fleet();
   bool others_left();
   task<> runner(std::size_t i);
+  task<> work(waker& news);
   task<bool> next_chunk(chunk& c);
   bool without_permit(chunk& c, const error& why);
   task<> look_after_late(waker& news);

@@ -1,7 +1,7 @@
 #include "pocketfleet/wire/catalog.hpp"
 
+#include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <ctime>

@@ -6,15 +6,14 @@
 #include <cmath>
 #include <optional>
 
+#include "pocketfleet/wire/options.hpp"
+#include "request_parts.hpp"
+
 namespace pocketfleet {
 namespace {
 
 constexpr engine_mask llama_only = mask_of(engine_kind::llama_server);
 constexpr engine_mask ollama_only = mask_of(engine_kind::ollama);
-
-error bad(std::string text) {
-  return {errc::bad_request, std::move(text)};
-}
 
 /// Takes engines away, and keeps the reason.
 void only(embeddings_request& r, engine_mask those, std::string why) {
@@ -22,11 +21,9 @@ void only(embeddings_request& r, engine_mask those, std::string why) {
   r.engines &= those;
 }
 
-/// The client's own word, where it is short and plain enough to be given back.
-std::string plain(std::string_view name) {
-  bool good = !name.empty() && name.size() <= 40;
-  for (const char c : name) good = good && c > ' ' && c < 0x7f && c != '"' && c != '\\';
-  return good ? std::string(name) : std::string("a field");
+std::string named(std::string_view field) {
+  const std::string plain = plain_name(field);
+  return plain.empty() ? "a field" : plain;
 }
 
 /// The field if it is there and not null; it is taken out of the body.
@@ -107,19 +104,13 @@ result<void> read_ollama_input(json given, embeddings_request& r) {
 
 // ---- the other fields
 
-/// Ollama unloads its model and loads it again when one of these changes.
-constexpr std::array<std::string_view, 8> load_options{"num_ctx",    "num_batch",        "num_gpu",
-                                                       "main_gpu",   "use_mmap",         "use_mlock",
-                                                       "num_thread", "draft_num_predict"};
-
 result<void> read_ollama_options(embeddings_request& r, const embeddings_rules& rules) {
   const auto options = r.rest.find("options");
   if (options == r.rest.end() || options->is_null()) return {};
   if (!options->is_object()) return bad("options: expected an object");
   for (const auto& [name, value] : options->items()) {
     if (value.is_null()) continue;
-    const bool reloads = std::find(load_options.begin(), load_options.end(), name) != load_options.end();
-    if (reloads && !rules.pass_load_options) {
+    if (reloads_model(name) && !rules.pass_load_options) {
       return bad("options." + name +
                  ": would make the phone load its model anew; set it on the phone instead " +
                  "(or \"load_options\": \"pass\" in the gateway's file)");
@@ -176,7 +167,7 @@ result<void> read_ollama_rest(embeddings_request& r, const embeddings_rules& rul
       if (auto good = read_dimensions(value); !good) return good;
       only(r, ollama_only, "dimensions: only phones with Ollama take it");
     } else {
-      only(r, ollama_only, plain(name) + ": only phones with Ollama are given it");
+      only(r, ollama_only, named(name) + ": only phones with Ollama are given it");
     }
   }
   return {};
@@ -196,7 +187,7 @@ result<void> read_openai_rest(embeddings_request& r) {
       if (auto good = read_dimensions(value); !good) return good;
       only(r, ollama_only, "dimensions: only phones with Ollama take it");
     } else {
-      only(r, llama_only, plain(name) + ": only phones with llama-server are given it");
+      only(r, llama_only, named(name) + ": only phones with llama-server are given it");
     }
   }
   return {};
