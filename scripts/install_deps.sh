@@ -27,6 +27,8 @@ case $what in
     test | bench)
         packages+=("${for_tests[@]}")
         tools+=("${test_tools[@]}")
+        # Not beside a Node.js from elsewhere.
+        command -v npm >/dev/null || packages+=(nodejs npm)
         ;;
     fuzz)
         packages+=("${for_tests[@]}" "${for_fuzzing[@]}")

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "pocketfleet/core/time.hpp"
 #include "pocketfleet/service/ports.hpp"
@@ -14,6 +16,13 @@ inline constexpr std::string_view ndjson_type = "application/x-ndjson";
 
 inline milliseconds milliseconds_since(time_point then) {
   return std::chrono::duration_cast<milliseconds>(clock::now() - then);
+}
+
+/// Names, for a header.
+inline std::string joined(const std::vector<std::string>& names) {
+  std::string out;
+  for (const auto& name : names) out.append(out.empty() ? "" : ", ").append(name);
+  return out;
 }
 
 /// Tells the client why not, in our dialect's form.

@@ -19,13 +19,6 @@ bool is_zero(const json& keep_alive) {
          keep_alive.get_ref<const std::string&>().find_first_of("123456789") == std::string::npos;
 }
 
-/// The names, for a header.
-std::string joined(const std::vector<std::string>& names) {
-  std::string out;
-  for (const auto& name : names) out.append(out.empty() ? "" : ", ").append(name);
-  return out;
-}
-
 }  // namespace
 
 std::vector<route> dialects_api::routes() {

@@ -32,6 +32,7 @@ task<> embeddings_api::embed(http_call& call, embeddings_dialect dialect) {
   if (call.gone.stop_requested()) co_return;
   header_list headers;
   if (std::string phones = work.phones(); !phones.empty()) headers.emplace_back("X-Phone", std::move(phones));
+  if (!request->ignored.empty()) headers.emplace_back("X-Ignored-Options", joined(request->ignored));
   if (!how) {
     const error why = how.error();
     co_await refuse(call, why, std::move(headers));

@@ -4,7 +4,6 @@
 #include <boost/beast/http/error.hpp>
 #include <charconv>
 
-#include "pocketfleet/wire/refusal.hpp"
 #include "request_id.hpp"
 
 namespace pocketfleet {
@@ -246,10 +245,13 @@ task<session::reading> session::refuse(refusal why) {
   co_return reading::refused;
 }
 
-/// In the form of the dialect that is spoken on the path, as far as the path has been read.
+/// The dialect that is spoken on the path, as far as the path has been read.
+envelope session::form() const {
+  return parser_ ? envelope_of(path_of(parser_->get().target())) : envelope::plain;
+}
+
 std::string session::refusal_body(int status, std::string_view code, std::string_view text) const {
-  const std::string_view target = parser_ ? std::string_view(parser_->get().target()) : std::string_view{};
-  return render_refusal(envelope_of(path_of(target)), {status, code, text, request_id_});
+  return render_refusal(form(), {status, code, text, request_id_});
 }
 
 /// Closing with unread bytes resets the connection, and the reset may overtake the answer: they are read,

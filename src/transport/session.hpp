@@ -9,6 +9,7 @@
 
 #include "pocketfleet/transport/framing_guard.hpp"
 #include "pocketfleet/transport/server.hpp"
+#include "pocketfleet/wire/refusal.hpp"
 
 namespace pocketfleet {
 
@@ -48,6 +49,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   task<bool> fill();
   boost::system::error_code parse();
   task<reading> refuse(refusal why);
+  envelope form() const;
   std::string refusal_body(int status, std::string_view code, std::string_view text) const;
   task<> serve();
   task<> call_handler(const route& to);

@@ -24,6 +24,8 @@ std::string session::head(int status, std::string_view content_type, const heade
   out.append("HTTP/1.1 ").append(std::to_string(status)).append(" ").append(reason_phrase(status));
   out.append("\r\nServer: pocketfleet\r\nDate: ").append(server_->date());
   out.append("\r\nX-Request-Id: ").append(request_id_);
+  // Anthropic's library looks for it under its own name.
+  if (form() == envelope::anthropic) out.append("\r\nRequest-Id: ").append(request_id_);
   if (!content_type.empty()) out.append("\r\nContent-Type: ").append(content_type);
   for (const auto& [name, value] : headers) {
     out.append("\r\n").append(name).append(": ");

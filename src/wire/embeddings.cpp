@@ -108,14 +108,20 @@ result<void> read_ollama_options(embeddings_request& r, const embeddings_rules& 
   const auto options = r.rest.find("options");
   if (options == r.rest.end() || options->is_null()) return {};
   if (!options->is_object()) return bad("options: expected an object");
+  json kept = json::object();
   for (const auto& [name, value] : options->items()) {
     if (value.is_null()) continue;
     if (reloads_model(name) && !rules.pass_load_options) {
-      return bad("options." + name +
-                 ": would make the phone load its model anew; set it on the phone instead " +
-                 "(or \"load_options\": \"pass\" in the gateway's file)");
+      r.ignored.push_back(name);
+      continue;
     }
     only(r, ollama_only, "options: only phones with Ollama take them");
+    kept[name] = value;
+  }
+  if (kept.empty()) {
+    r.rest.erase(options);
+  } else {
+    *options = std::move(kept);
   }
   return {};
 }

@@ -149,6 +149,10 @@ result<json> read_message(const json& given, const std::string& where, question&
       message["tool_call_id"] = value;
       if (const std::string tool = called(q.messages, value); !tool.empty()) message["tool_name"] = tool;
       q.rich = true;
+    } else if (name == "name" && *role == "tool") {
+      if (!value.is_string()) return bad(where + ".name: expected a string");
+      message["tool_name"] = value;
+      q.rich = true;
     } else if (name == "reasoning_content") {
       if (!value.is_string()) return bad(where + ".reasoning_content: expected a string");
       message["thinking"] = value;
@@ -263,6 +267,8 @@ result<void> read_fields(const json& body, std::span<const std::string_view> kno
       if (option != "num_predict" || name == "max_completion_tokens" ||
           !body.contains("max_completion_tokens"))
         q.options[std::string(option)] = std::move(*read);
+    } else if (name == "modalities" && value == json::array({"text"})) {
+      continue;  // what there is anyway
     } else if (!is_empty(value) && !(value == false && is_one_of(name, false_is_nothing))) {
       only_native(q, only_native_name(name));
     }

@@ -27,7 +27,8 @@ PIECE = re.compile(rb"[}\]]\n{1,2}\r\n|0\r\n\r\n")
 # One that brings text.
 TOKEN = re.compile(rb'"(?:content|response)":"(?!")')
 # Requests that generate. Looks at the phone pass whatever is to happen to an answer.
-GENERATING = (b"POST /v1/chat/completions ", b"POST /completion ", b"POST /api/chat ", b"POST /api/generate ")
+GENERATING = (b"POST /v1/chat/completions ", b"POST /completion ", b"POST /api/chat ", b"POST /api/generate ",
+              b"POST /v1/messages ")
 HELD = 256 * 1024  # bytes that a slow link takes from its phone in advance
 
 

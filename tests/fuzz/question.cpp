@@ -3,6 +3,7 @@
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/wire/ask.hpp"
 #include "pocketfleet/wire/cache_key.hpp"
+#include "pocketfleet/wire/dialects.hpp"
 
 namespace pocketfleet::fuzz {
 namespace {
@@ -76,7 +77,41 @@ void check_again(const ask_request& first, std::string_view text, const ask_rule
   must(cache_key_of(again->what) == cache_key_of(first.what), "two keys for one question");
 }
 
+/// What another dialect's body becomes: sound in the neutral form, and JSON for whichever engine takes it.
+void check_dialect(const result<generation_request>& request, bool anthropic) {
+  if (!request) return check_error(request.error());
+  must(!request->choices.empty(), "a request for nothing");
+  if (request->load) return;
+  for (const question& q : request->choices) {
+    must(q.raw ? q.messages.is_null() : q.messages.is_array() && !q.messages.empty(), "no conversation");
+    must(q.native.is_object() && q.options.is_object(), "options that are no object");
+    must(!q.native.contains("model") && !q.native.contains("stream"), "what is the gateway's own is sent on");
+    must(cache_key_of(q) == cache_key_of(question(q)), "two keys for one question");
+    for (const auto kind : {engine_kind::ollama, engine_kind::llama_server}) {
+      const engine& codec = engine_of(kind);
+      if (codec.cannot(q)) continue;
+      must(!anthropic || kind == engine_kind::llama_server, "Anthropic's words for Ollama");
+      const json body = json::parse(codec.encode(q, "the-phones-own:1b").body, nullptr, false);
+      must(body.is_object(), "a body for a phone that is not JSON");
+      must(body["stream"] == true && body["model"] == "the-phones-own:1b",
+           "not the phone's model, or no stream");
+      static_cast<void>(codec.decoder(q));
+    }
+  }
+}
+
+void run_dialects(std::string_view text) {
+  check_dialect(parse_openai_chat(text), false);
+  check_dialect(parse_openai_completion(text), false);
+  for (const bool pass : {false, true}) {
+    check_dialect(parse_ollama_chat(text, pass), false);
+    check_dialect(parse_ollama_generate(text, pass), false);
+  }
+  check_dialect(parse_anthropic(text), true);
+}
+
 void run(std::string_view text) {
+  run_dialects(text);
   for (const bool stream : {false, true}) {
     for (const bool pass : {false, true}) {
       const ask_rules rules{stream, pass};

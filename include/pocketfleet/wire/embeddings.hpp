@@ -28,11 +28,13 @@ struct embeddings_request {
   json rest = json::object();        ///< what else the body said
   engine_mask engines = any_engine;  ///< those that can do all that it says
   std::string why;                   ///< why the others cannot; names the field
+  std::vector<std::string>
+      ignored;  ///< options left out, since they would make the phone load its model anew
 };
 
 struct embeddings_rules {
   std::size_t most_inputs = 2048;  ///< OpenAI's
-  bool pass_load_options = false;  ///< options that make Ollama reload its model are refused unless true
+  bool pass_load_options = false;  ///< options that make Ollama reload its model are left out unless true
 };
 
 /// A mistake is errc::bad_request with a text that names the field. The model must be named: vectors of two
