@@ -107,7 +107,7 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     observer_.on_queue_wait(clock::now() - asked_at);
     g.waited(so_far.queued);
     if (!got) {
-      if (so_far.number == 0 && got.error().code == errc::unsupported && !j.cannot.empty())
+      if (so_far.number == 0 && got.error().code == errc::unsupported && !j.cannot.empty() && !wanted.vision)
         co_return incapable(j.what, j.cannot);
       if (so_far.number == 0 || got.error().code == errc::aborted) co_return got.error();
       if (!so_far.begun) co_return so_far.last;  // tells more than that no other phone is left

@@ -14,7 +14,6 @@ struct choice {
   explicit choice(asked what) : found(std::move(what)), over(found.hit != nullptr) {}
 
   const answer& whole() const { return found.hit ? found.hit->what : found.answer->of().whole(); }
-  std::string phone() const { return found.hit ? found.hit->phone : found.answer->of().state().phone; }
 
   asked found;
   bool over;               // finished, well or not
@@ -66,13 +65,12 @@ class waiting {
 
   /// Appends what is new to a stream; at the end, its end.
   void render(std::string& out) {
-    const answer_notes so_far = notes();
     for (std::size_t i = 0; i < choices_.size() && !failed; ++i) {
       choice& c = choices_[i];
       if (c.ended) continue;
       if (c.found.hit) {
         c.pieces = what_.form->pieces(out, c.found.hit->what, 0, i);
-        what_.form->end_choice(out, c.found.hit->what, i, so_far);
+        what_.form->end_choice(out, c.found.hit->what, i, notes());
         c.ended = true;
         continue;
       }
@@ -92,7 +90,7 @@ class waiting {
     }
   }
 
-  /// What has been rendered is with the client.
+  /// What has been rendered is with the client, or is nothing that it gets before the end.
   void taken() {
     for (choice& c : choices_) {
       if (c.found.answer) c.found.answer->taken(c.bytes, c.pieces);
@@ -186,9 +184,9 @@ task<> serve_stream(http_call& call, dispatch& runner, serving& what, millisecon
     if (answers.over()) break;
     if (!text.empty()) {
       if (!co_await call.out->write(text)) break;
-      answers.taken();
       silent_since = clock::now();
     }
+    answers.taken();
     while (!co_await answers.news(silent_since + keepalive)) {
       text.clear();
       answers.keep_alive(text);
