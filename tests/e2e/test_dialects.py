@@ -10,6 +10,7 @@ import client
 import dialects
 from client import counted, request
 from harness import until
+from raw.phone import HostilePhone, LlamaServer, chunk, head
 
 ALL = pytest.mark.parametrize("dialect", dialects.ALL, ids=repr)
 QUICK = {"probe_interval_s": 0.2, "breaker_open_s": 1, "slow_start_s": 0}
@@ -275,6 +276,35 @@ def test_tools_and_reasoning(start, dialect, engine):
         assert whole["content"][1]["input"] == {"n": 3} and whole["content"][1]["name"] == "look_up"
         parts = [o["delta"]["partial_json"] for o in seen if o.get("delta", {}).get("type") == "input_json_delta"]
         assert json.loads("".join(parts)) == {"n": 3}
+
+
+def test_a_long_call_of_a_tool(start):
+    """Ollama's clients get a call whole, at its end: who has nothing to read until then does not read slowly."""
+    form = LlamaServer()
+    phone = HostilePhone(form)
+    delta = (b'{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,'
+             b'"function":{"arguments":"%s"}}]}}]}')
+    first = (b'{"choices":[{"finish_reason":null,"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function",'
+             b'"function":{"name":"look_up","arguments":"{\\"n\\":\\""}}]}}]}')
+    parts = [first] + [delta % b"abcd"] * 2000 + [delta % b'\\"}']
+
+    def answer(line):
+        line.send(head("200 OK", f"Content-Type: {form.type}", "Transfer-Encoding: chunked"))
+        for part in parts:
+            line.send(chunk(form.frame(part)))
+        return line.send(chunk(form.last()) + b"0\r\n\r\n")
+
+    phone.answer = answer
+    try:
+        gateway = start.gateway([phone.entry()], {"token_timeout_s": 2, "request_timeout_s": 10})
+        tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+        got = dialects.stream(gateway, dialects.ALL[2], fresh(), 60, tools=[tool]).finish()
+        assert got.done(), got.raw[-500:]
+        calls = [c for o in dialects.ALL[2].objects(got.raw) for c in o["message"].get("tool_calls", [])]
+        assert [c["function"]["arguments"] for c in calls] == [{"n": "abcd" * 2000}]
+        gateway.stop()
+    finally:
+        phone.close()
 
 
 @pytest.mark.parametrize("engine", ["ollama", "llama-server"])
