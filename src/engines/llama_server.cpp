@@ -6,19 +6,12 @@
 namespace pocketfleet {
 namespace {
 
-/// The model is to be out of memory after the answer.
-bool is_zero(const json& keep_alive) {
-  if (keep_alive.is_number()) return keep_alive.get<double>() == 0.0;
-  return keep_alive.is_string() &&
-         keep_alive.get_ref<const std::string&>().find_first_of("123456789") == std::string::npos;
-}
-
 class llama_server final : public engine {
  public:
   std::optional<std::string> cannot(const question& q) const override {
     if (speaks(q)) return std::nullopt;
     if (!q.native_only.empty()) return q.native_only + ": llama-server has nothing like it";
-    if (is_zero(q.keep_alive)) return "keep_alive: llama-server keeps its model as long as it runs";
+    if (unloads(q.keep_alive)) return "keep_alive: llama-server keeps its model as long as it runs";
     if (q.think.is_string()) return "think: llama-server knows true and false, no levels";
     for (const auto& [name, value] : q.options.items()) {
       if (openai_name(name).empty()) return "options." + name + ": llama-server has no such option";

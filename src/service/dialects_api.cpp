@@ -8,18 +8,10 @@
 #include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/service/serve.hpp"
 #include "pocketfleet/service/wall_clock.hpp"
+#include "pocketfleet/wire/options.hpp"
 #include "warm_up.hpp"
 
 namespace pocketfleet {
-namespace {
-
-bool is_zero(const json& keep_alive) {
-  if (keep_alive.is_number()) return keep_alive.get<double>() == 0.0;
-  return keep_alive.is_string() &&
-         keep_alive.get_ref<const std::string&>().find_first_of("123456789") == std::string::npos;
-}
-
-}  // namespace
 
 std::vector<route> dialects_api::routes() {
   const bool pass = settings_.pass_load_options;
@@ -69,7 +61,7 @@ task<> dialects_api::answer(http_call& call, result<generation_request> request,
 
 /// Reads the model into memory on one phone, or, with a keep_alive of 0, out of it on all.
 task<> dialects_api::load(http_call& call, const question& what) {
-  const bool out = is_zero(what.keep_alive);
+  const bool out = unloads(what.keep_alive);
   std::string phone;
   std::optional<error> failed;
   if (out) {

@@ -12,16 +12,6 @@ namespace {
 constexpr std::array<std::string_view, 8> shared_fields{"model", "stream",     "options",  "format",
                                                         "think", "keep_alive", "truncate", "shift"};
 
-void only_native(question& q, std::string field) {
-  q.resumable = false;
-  if (q.native_only.empty()) q.native_only = std::move(field);
-}
-
-std::string named(std::string_view before, std::string_view name) {
-  const std::string plain = plain_name(name);
-  return plain.empty() ? "a field" : std::string(before) + plain;
-}
-
 // ---- messages
 
 result<void> read_calls(const json& calls, const std::string& where) {
@@ -57,7 +47,7 @@ result<void> read_message(json& m, const std::string& where, question& q) {
       if (auto read = read_calls(value, where + ".tool_calls"); !read) return read;
       q.rich = true;
     } else {
-      only_native(q, named(where + ".", name));
+      only_native(q, native_name(where + ".", name));
       continue;
     }
     out[name] = value;
@@ -77,7 +67,7 @@ result<void> read_options(json& given, bool pass_load_options, generation_reques
     if (!is_ollama_option(
             name)) {  // a newer release's, or a mistake: Ollama passes over what it does not know
       kept[name] = value;
-      only_native(q, named("options.", name));
+      only_native(q, native_name("options.", name));
       continue;
     }
     auto read = read_option(name, value);
@@ -120,7 +110,7 @@ result<void> read_fields(json& body, std::span<const std::string_view> own, bool
         std::any_of(shared_fields.begin(), shared_fields.end(), is_name))
       continue;
     if (value.is_null() || value == false || (value.is_structured() && value.empty())) continue;
-    only_native(q, named("", name));
+    only_native(q, native_name("", name));
   }
   return {};
 }

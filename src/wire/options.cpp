@@ -144,4 +144,10 @@ result<json> read_option(std::string_view name, const json& value) {
   return checked;
 }
 
+bool unloads(const json& keep_alive) {
+  if (keep_alive.is_number()) return keep_alive.get<double>() == 0.0;
+  return keep_alive.is_string() &&
+         keep_alive.get_ref<const std::string&>().find_first_of("123456789") == std::string::npos;
+}
+
 }  // namespace pocketfleet

@@ -97,6 +97,24 @@ void add_message(json& messages, const char* role, json& content) {
   messages.push_back(std::move(message));
 }
 
+void only_native(question& q, std::string field) {
+  q.resumable = false;
+  if (q.native_only.empty()) q.native_only = std::move(field);
+}
+
+std::string native_name(std::string_view before, std::string_view name) {
+  const std::string plain = plain_name(name);
+  return plain.empty() ? "a field" : std::string(before) + plain;
+}
+
+bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_empty(const json& value) {
+  return value.is_null() || (value.is_structured() && value.empty());
+}
+
 result<std::string> read_model(const json& value) {
   if (!value.is_string() || value.get_ref<const std::string&>().size() > 256)
     return bad("model: expected a name");

@@ -38,6 +38,19 @@ result<void> check_schema(const json& schema, const std::string& where);
 /// format, think, keep_alive: Ollama's, and ours.
 result<void> read_shape(const json& body, question& q);
 
+/// `field` has no neutral form: the question is for engines that speak its dialect. The first that is found
+/// is the one that is named.
+void only_native(question& q, std::string field);
+
+/// The name of a field for that, if it is plain enough to be given back.
+std::string native_name(std::string_view before, std::string_view name);
+
+bool is_one_of(std::string_view name, std::span<const std::string_view> names);
+bool is_empty(const json& value);  ///< null, {} or []
+
+/// The messages of OpenAI's chat, in the neutral form.
+result<void> read_openai_messages(const json& body, question& q);
+
 /// true or false, if it is there.
 result<bool> read_flag(const json& body, const char* name, bool otherwise);
 

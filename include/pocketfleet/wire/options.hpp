@@ -32,4 +32,7 @@ bool reloads_model(std::string_view option);
 /// field's name.
 result<json> read_option(std::string_view ollama_name, const json& value);
 
+/// A keep_alive of 0: the model is to be out of memory after the answer.
+bool unloads(const json& keep_alive);
+
 }  // namespace pocketfleet
