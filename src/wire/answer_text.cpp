@@ -17,6 +17,14 @@ void append_field(std::string& out, std::string_view name, std::int64_t value) {
   append_number(out, value);
 }
 
+void add_logprobs(std::string& entries, std::string_view piece) {
+  const auto begin = piece.find('[');
+  const auto end = piece.rfind(']');
+  if (begin == std::string_view::npos || end == std::string_view::npos || end <= begin + 1) return;
+  if (!entries.empty()) entries += ',';
+  entries.append(piece.substr(begin + 1, end - begin - 1));
+}
+
 std::vector<whole_call> calls_of(const answer& a) {
   std::vector<whole_call> calls;
   for (std::size_t i = 0; i < a.pieces.size(); ++i) {

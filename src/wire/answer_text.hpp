@@ -14,6 +14,9 @@ void append_number(std::string& out, std::int64_t value);
 /// ,"name":value
 void append_field(std::string& out, std::string_view name, std::int64_t value);
 
+/// The entries of a piece of logprobs, without the brackets round them; appended to those before.
+void add_logprobs(std::string& entries, std::string_view piece);
+
 /// A call of a tool, put together from its deltas.
 struct whole_call {
   std::string id;

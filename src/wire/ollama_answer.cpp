@@ -15,28 +15,33 @@ class ollama_form final : public answer_form {
     const answer& a = *choices.front();
     std::string out;
     append_last(out, a, a.joined(piece_kind::content), a.joined(piece_kind::reasoning), notes);
+    std::string logprobs;
+    for (std::size_t i = 0; i < a.pieces.size(); ++i) {
+      if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(logprobs, a.piece_text(i));
+    }
+    if (!logprobs.empty()) out.insert(out.size() - 1, R"(,"logprobs":[)" + logprobs + "]");
     return out;
   }
 
   std::string_view stream_type() const override { return "application/x-ndjson"; }
 
   std::size_t pieces(std::string& out, const answer& a, std::size_t first, std::size_t) override {
-    std::string_view logprobs;
+    std::string logprobs;
     std::size_t written = first;
     for (std::size_t i = first; i < a.pieces.size(); ++i) {
       const std::string_view text = a.piece_text(i);
       const piece_kind kind = a.pieces[i].kind;
       if (kind == piece_kind::logprobs) {
-        logprobs = text;
-        continue;  // goes with the content that follows
+        add_logprobs(logprobs, text);
+        continue;  // they go with the content that follows
       }
       written = i + 1;
       if (kind == piece_kind::tool_call) continue;  // calls are sent whole, at the end
       append_head(out, a);
       kind == piece_kind::content ? append_text(out, text, {}, {}) : append_text(out, {}, text, {});
-      append_logprobs(out, logprobs);
+      if (!logprobs.empty()) out.append(R"(,"logprobs":[)").append(logprobs).append("]");
       out += ",\"done\":false}\n";
-      logprobs = {};
+      logprobs.clear();
     }
     return written;
   }
@@ -96,13 +101,6 @@ class ollama_form final : public answer_form {
 
   static void append_field(std::string& out, std::size_t value) {
     append_number(out, static_cast<std::int64_t>(value));
-  }
-
-  static void append_logprobs(std::string& out, std::string_view logprobs) {
-    const auto begin = logprobs.find('[');
-    const auto end = logprobs.rfind(']');
-    if (begin == std::string_view::npos || end == std::string_view::npos) return;
-    out.append(",\"logprobs\":").append(logprobs.substr(begin, end - begin + 1));
   }
 
   static void append_count(std::string& out, std::string_view name, std::int64_t value) {

@@ -50,24 +50,24 @@ class openai_form final : public answer_form {
   std::string_view stream_type() const override { return "text/event-stream"; }
 
   std::size_t pieces(std::string& out, const answer& a, std::size_t first, std::size_t choice) override {
-    std::string_view logprobs;
+    std::string logprobs;
     std::size_t written = first;
     for (std::size_t i = first; i < a.pieces.size(); ++i) {
       const std::string_view text = a.piece_text(i);
       if (a.pieces[i].kind == piece_kind::logprobs) {
-        logprobs = text;
-        continue;  // goes with the content that follows
+        add_logprobs(logprobs, text);
+        continue;  // they go with the content that follows
       }
       begin_choice(out, a, choice);
       begin_chunk(out, choice, {});
       append_delta(out, a.pieces[i].kind, text);
       if (!logprobs.empty()) {
-        out.append(",\"logprobs\":").append(logprobs);
+        out.append(R"(,"logprobs":{"content":[)").append(logprobs).append("]}");
       } else if (!chat_) {
         out += ",\"logprobs\":null";
       }
       end_chunk(out, a);
-      logprobs = {};
+      logprobs.clear();
       written = i + 1;
     }
     return written;
@@ -170,14 +170,7 @@ class openai_form final : public answer_form {
   static std::string joined_logprobs(const answer& a) {
     std::string all;
     for (std::size_t i = 0; i < a.pieces.size(); ++i) {
-      if (a.pieces[i].kind != piece_kind::logprobs) continue;
-      // {"content":[...]} each: the lists are put into one.
-      const std::string_view one = a.piece_text(i);
-      const auto begin = one.find('[');
-      const auto end = one.rfind(']');
-      if (begin == std::string_view::npos || end == std::string_view::npos || end <= begin + 1) continue;
-      if (!all.empty()) all += ',';
-      all.append(one.substr(begin + 1, end - begin - 1));
+      if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(all, a.piece_text(i));
     }
     return all.empty() ? all : R"({"content":[)" + all + "]}";
   }
