@@ -13,7 +13,9 @@ bool retryable(errc code) {
     case errc::phone_busy:
     case errc::phone_loading:
     case errc::model_missing:
-    case errc::not_served: return true;  // by an older build: another phone may have a newer one
+    case errc::not_served:  // by an older build: another phone may have a newer one
+    case errc::unsupported:
+      return true;  // by what that phone has under the name
     // A stream that ends cleanly without its end marker is, most of all, Ollama's guard against repeating
     // tokens: another phone would only repeat them again.
     case errc::truncated:

@@ -28,6 +28,9 @@ error phone_failure(int status, std::string_view body) {
   if (status == 404) return {errc::model_missing, said("the phone does not have the model")};
   if (status == 401 || status == 403) return {errc::phone_error, "the phone refuses the gateway"};
   if (status == 408 || status == 425 || status == 429) return {errc::phone_busy, said("the phone is busy")};
+  // A model of that name under another engine, or in another build, may.
+  if (status == 400 && text.ends_with("does not support thinking"))
+    return {errc::unsupported, "think: " + text};
   if (status >= 400 && status < 500) return {errc::rejected, said("the phone refuses the request"), status};
   if (status == 501) return {errc::rejected, said("the phone cannot do that"), status};
   if (status == 503) {

@@ -74,8 +74,8 @@ class ndjson_decoder final : public answer_decoder {
     }
     if (!here.done && !here.message)
       return error(errc::bad_response, "the phone did not answer in Ollama's form");
-    if (!here.thinking.empty()) sink.on_text(piece_kind::reasoning, here.thinking);
     if (!here.logprobs.empty()) sink.on_text(piece_kind::logprobs, here.logprobs);
+    if (!here.thinking.empty()) sink.on_text(piece_kind::reasoning, here.thinking);
     if (!here.content.empty()) sink.on_text(piece_kind::content, here.content);
     if (!here.calls.empty()) sink.on_text(piece_kind::tool_call, "[" + here.calls + "]");
     if (here.done) {

@@ -50,7 +50,8 @@ task<> dialects_api::answer(http_call& call, result<generation_request> request,
                 .id = call.request_id,
                 .created_at = rfc3339_now(),
                 .created = std::time(nullptr),
-                .include_usage = request->include_usage};
+                .include_usage = request->include_usage,
+                .each = request->each};
   serving what(std::move(request->choices), form(std::move(how)));
   what.stream = request->stream;
   if (!request->ignored.empty()) what.headers.emplace_back("X-Ignored-Options", joined(request->ignored));

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "pocketfleet/wire/fast_json.hpp"
+#include "pocketfleet/wire/json.hpp"
 
 namespace pocketfleet {
 
@@ -25,6 +26,20 @@ void add_logprobs(std::string& entries, std::string_view piece) {
   entries.append(piece.substr(begin + 1, end - begin - 1));
 }
 
+std::string last_logprobs(const answer& a) {
+  std::size_t first = a.pieces.size();
+  while (first > 0) {
+    const piece_kind kind = a.pieces[first - 1].kind;
+    if (kind == piece_kind::content || kind == piece_kind::reasoning) break;
+    --first;
+  }
+  std::string entries;
+  for (std::size_t i = first; i < a.pieces.size(); ++i) {
+    if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(entries, a.piece_text(i));
+  }
+  return entries;
+}
+
 std::vector<whole_call> calls_of(const answer& a) {
   std::vector<whole_call> calls;
   for (std::size_t i = 0; i < a.pieces.size(); ++i) {
@@ -42,6 +57,16 @@ std::vector<whole_call> calls_of(const answer& a) {
       if (delta["function"]["arguments"].get(text) == simdjson::SUCCESS) call.arguments += text;
     }
   }
+  return calls;
+}
+
+std::vector<whole_call> sound_calls_of(const answer& a) {
+  std::vector<whole_call> calls = calls_of(a);
+  if (a.done_reason != "length") return calls;
+  std::erase_if(calls, [](const whole_call& call) {
+    const auto arguments = parse_json(call.arguments);
+    return !arguments || !arguments->is_object();
+  });
   return calls;
 }
 

@@ -38,7 +38,7 @@ class messages_form final : public answer_form {
     };
     block("thinking", "thinking", a.joined(piece_kind::reasoning));
     block("text", "text", a.joined(piece_kind::content));
-    for (const whole_call& call : calls_of(a)) {
+    for (const whole_call& call : sound_calls_of(a)) {
       out += any ? "," : "";
       append_tool_use(out, call.id, call.name);
       const auto input = parse_json(call.arguments);

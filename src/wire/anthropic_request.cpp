@@ -91,7 +91,7 @@ result<generation_request> parse_anthropic(std::string_view text) {
     if (!read) return bad(std::string(theirs) + ": " + read.error().message);
     q.options[ours] = std::move(*read);
   }
-  if (!body->contains("max_tokens")) return bad("max_tokens: expected a whole number");
+  if (find(*body, "max_tokens") == nullptr) return bad("max_tokens: expected a whole number");
   if (const json* const tools = find(*body, "tools"); tools != nullptr && !tools->empty()) {
     if (!tools->is_array()) return bad("tools: expected an array");
     q.resumable = false;

@@ -19,7 +19,7 @@ class ollama_form final : public answer_form {
     for (std::size_t i = 0; i < a.pieces.size(); ++i) {
       if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(logprobs, a.piece_text(i));
     }
-    if (!logprobs.empty()) out.insert(out.size() - 1, R"(,"logprobs":[)" + logprobs + "]");
+    insert_logprobs(out, logprobs);
     return out;
   }
 
@@ -54,6 +54,7 @@ class ollama_form final : public answer_form {
 
   void end_choice(std::string& out, const answer& a, std::size_t, const answer_notes& notes) override {
     append_last(out, a, {}, {}, notes);
+    insert_logprobs(out, last_logprobs(a));
     out += '\n';
   }
 
@@ -103,6 +104,11 @@ class ollama_form final : public answer_form {
     append_number(out, static_cast<std::int64_t>(value));
   }
 
+  /// Into the object that `out` ends with.
+  static void insert_logprobs(std::string& out, const std::string& entries) {
+    if (!entries.empty()) out.insert(out.size() - 1, R"(,"logprobs":[)" + entries + "]");
+  }
+
   static void append_count(std::string& out, std::string_view name, std::int64_t value) {
     if (value != 0) pocketfleet::append_field(out, name, value);  // Ollama leaves out what is 0
   }
@@ -111,7 +117,7 @@ class ollama_form final : public answer_form {
   void append_last(std::string& out, const answer& a, std::string_view content, std::string_view thinking,
                    const answer_notes& notes) const {
     append_head(out, a);
-    append_text(out, content, thinking, calls_of(a));
+    append_text(out, content, thinking, sound_calls_of(a));
     out += R"(,"done":true,"done_reason":)";
     append_json_string(out, a.done_reason.empty() || a.done_reason == "tool_calls"
                                 ? "stop"

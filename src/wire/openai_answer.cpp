@@ -14,14 +14,14 @@ std::string_view finish_reason(const answer& a) {
   return a.done_reason.empty() ? "stop" : std::string_view(a.done_reason);
 }
 
-/// Of all choices; the prompt is one.
-std::string usage_of(std::span<const answer* const> choices) {
+/// Of all choices, `each` of them to a prompt.
+std::string usage_of(std::span<const answer* const> choices, std::size_t each) {
   if (choices.size() == 1 && !choices.front()->more.usage.empty()) return choices.front()->more.usage;
   std::uint64_t prompt = 0;
   std::uint64_t completion = 0;
-  for (const answer* a : choices) {
-    prompt = std::max(prompt, a->counts.prompt_tokens);
-    completion += a->counts.answer_tokens;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (i % each == 0) prompt += choices[i]->counts.prompt_tokens;
+    completion += choices[i]->counts.answer_tokens;
   }
   std::string out = R"({"completion_tokens":)";
   append_number(out, static_cast<std::int64_t>(completion));
@@ -42,7 +42,7 @@ class openai_form final : public answer_form {
     }
     out += ']';
     append_common(out, *choices.front(), chat_ ? "chat.completion" : "text_completion");
-    out.append(",\"usage\":").append(usage_of(choices));
+    out.append(",\"usage\":").append(usage_of(choices, how_.each));
     append_more(out, choices);
     return out + '}';
   }
@@ -78,7 +78,14 @@ class openai_form final : public answer_form {
   void end_choice(std::string& out, const answer& a, std::size_t choice, const answer_notes&) override {
     begin_choice(out, a, choice);
     begin_chunk(out, choice, finish_reason(a));
-    out += chat_ ? R"(,"delta":{})" : R"(,"text":"","logprobs":null)";
+    out += chat_ ? R"(,"delta":{})" : R"(,"text":"")";
+    // Those of a tool's calls stand with them.
+    const std::string logprobs = a.has(piece_kind::tool_call) ? std::string{} : last_logprobs(a);
+    if (!logprobs.empty()) {
+      out.append(R"(,"logprobs":{"content":[)").append(logprobs).append("]}");
+    } else if (!chat_) {
+      out += ",\"logprobs\":null";
+    }
     out += "}]";
     append_common(out, a, object());
     // The phone's own additions stand in the last object.
@@ -90,7 +97,7 @@ class openai_form final : public answer_form {
     if (how_.include_usage) {
       out += R"(data: {"choices":[])";
       append_common(out, *choices.front(), object());
-      out.append(",\"usage\":").append(usage_of(choices));
+      out.append(",\"usage\":").append(usage_of(choices, how_.each));
       append_more(out, choices);
       out += "}\n\n";
     }

@@ -150,6 +150,7 @@ result<std::uint64_t> read_count(const json& body) {
 
 /// The question for each choice: with a seed of its own, or they would all be the same.
 void add_choices(generation_request& request, question q, std::uint64_t n) {
+  request.each = n;
   const auto seed = q.options.find("seed");
   const bool seeded = seed != q.options.end() && seed->is_number_unsigned();
   for (std::uint64_t i = 0; i + 1 < n; ++i) {

@@ -104,7 +104,7 @@ void only_native(question& q, std::string field) {
 
 std::string native_name(std::string_view before, std::string_view name) {
   const std::string plain = plain_name(name);
-  return plain.empty() ? "a field" : std::string(before) + plain;
+  return std::string(before) + (plain.empty() ? "a field" : plain);
 }
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {

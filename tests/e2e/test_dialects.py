@@ -168,6 +168,19 @@ def test_phones_of_the_other_engine_are_passed_over(start):
         assert reply.status == 200 and reply.headers["X-Phone"] == ollama.name
 
 
+def test_a_model_that_does_not_think(start):
+    """The same name, two engines: the one whose model refuses to think is passed over, and blamed for nothing."""
+    ollama, llama = start.sim(1, "ollama")[0], start.sim(1, "llama-server")[0]
+    gateway = start.gateway([ollama, llama])
+    for _ in range(4):
+        reply = dialects.ask(gateway, dialects.ALL[0], fresh(), 3, reasoning_effort="low")
+        assert reply.status == 200 and reply.headers["X-Phone"] == llama.name, reply
+    assert gateway.phone(ollama.name)["breaker"] == "closed"
+    alone = start.gateway([ollama])
+    reply = dialects.ask(alone, dialects.ALL[0], fresh(), 3, reasoning_effort="low")
+    assert reply.status == 400 and reply.json()["error"]["param"] == "think", reply
+
+
 def test_anthropic_is_not_for_ollama(start):
     gateway = start.gateway(start.sim(1, "ollama"))
     reply = dialects.ask(gateway, dialects.ALL[4], fresh(), 3)

@@ -19,7 +19,8 @@ const std::vector<rule> rules{
     // the client's doing: fails everywhere, says nothing of the phone
     {errc::bad_request, false, verdict::neutral},
     {errc::model_not_found, false, verdict::neutral},
-    {errc::unsupported, false, verdict::neutral},
+    {errc::unsupported, true, verdict::neutral},
+    {errc::not_served, true, verdict::neutral},
     {errc::rejected, false, verdict::neutral},
     // the fleet's
     {errc::no_phone, false, verdict::neutral},

@@ -21,7 +21,7 @@ TEST(phone_failure, says_what_a_status_means) {
   const char* llama_loading =
       R"({"error":{"message":"Loading model","type":"unavailable_error","code":503}})";
   const std::vector<row> rows{
-      {400, R"({"error":"\"m\" does not support thinking"})", errc::rejected, 400},
+      {400, R"({"error":"\"m\" does not support thinking"})", errc::unsupported, 0},
       {400,
        R"({"error":{"code":400,"message":"request (5001 tokens) exceeds","type":"exceed_context_size_error"}})",
        errc::rejected, 400},
@@ -62,7 +62,7 @@ TEST(phone_failure, says_what_a_status_means) {
 
 TEST(phone_failure, passes_the_phones_own_words_on_where_they_are_for_the_client) {
   EXPECT_EQ(phone_failure(400, R"({"error":"\"m\" does not support thinking"})").message,
-            "\"m\" does not support thinking");
+            "think: \"m\" does not support thinking");
   EXPECT_EQ(phone_failure(400, R"({"error":{"message":"too long"}})").message, "too long");
   EXPECT_THAT(phone_failure(404, R"({"error":"model 'x' not found"})").message, HasSubstr("'x'"));
 }

@@ -99,7 +99,7 @@ TEST(ollama_chat_request, what_else_is_in_a_message_is_kept) {
   EXPECT_FALSE(asked(talk({{"role", "user"}, {"images", json::array()}})).has_images);
   EXPECT_EQ(asked(talk({{"role", "user"}, {"content", "x"}, {"name", "anna"}})).native_only,
             "messages[1].name");
-  EXPECT_EQ(asked(talk({{"role", "user"}, {"c4n4ry \n", 1}})).native_only, "a field");
+  EXPECT_EQ(asked(talk({{"role", "user"}, {"c4n4ry \n", 1}})).native_only, "messages[1].a field");
 }
 
 TEST(ollama_chat_request, a_mistake_in_a_message_is_told_with_its_place) {

@@ -61,6 +61,7 @@ struct asked_how {
   std::string created_at{};    ///< RFC 3339
   std::int64_t created = 0;    ///< the same, Unix time
   bool include_usage = false;  ///< OpenAI's stream_options
+  std::size_t each = 1;        ///< choices that share a prompt, which is counted once
 };
 
 std::unique_ptr<answer_form> openai_chat_form(asked_how how);

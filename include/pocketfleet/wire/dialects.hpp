@@ -14,6 +14,7 @@ namespace pocketfleet {
 
 struct generation_request {
   std::vector<question> choices{};  ///< one for each answer that is asked for
+  std::size_t each = 1;             ///< so many of them, one behind the other, are of the same prompt
   bool stream = false;
   bool include_usage = false;  ///< OpenAI: a last chunk with the counts
   bool load = false;  ///< Ollama: nothing is asked; the model is to be read into memory, or out of it
