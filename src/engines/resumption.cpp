@@ -45,14 +45,20 @@ class llama_resumption final : public resumption {
     if (found == nullptr || (step_ == step::render ? !found->is_string() : !found->is_array()))
       return error(errc::unsupported, "the phone does not say how it would go on");
     switch (step_) {
-      case step::render: prompt_ = found->get<std::string>(); break;
-      case step::count_prompt: prompt_tokens_ = found->size(); break;
+      case step::render:
+        prompt_ = found->get<std::string>();
+        step_ = step::count_prompt;
+        break;
+      case step::count_prompt:
+        prompt_tokens_ = found->size();
+        step_ = step::count_all;
+        break;
       case step::count_all:
         before_ = found->size() - std::min<std::size_t>(prompt_tokens_, found->size());
+        step_ = step::ready;
         break;
       case step::ready: break;
     }
-    step_ = static_cast<step>(static_cast<int>(step_) + 1);
     return {};
   }
 
@@ -121,7 +127,7 @@ class ollama_resumption final : public resumption {
   }
 
   result<void> heard(std::string_view body) override {
-    const error cannot(errc::unsupported, "the phone does not say how it would go on");
+    error cannot(errc::unsupported, "the phone does not say how it would go on");
     const auto read = parse_json(body);
     if (!read || !read->is_object()) return cannot;
     const auto info = read->find("_debug_info");

@@ -80,8 +80,7 @@ task<> dialects_api::load(http_call& call, const question& what) {
   call.record.phone = phone;
   if (call.gone.stop_requested()) co_return;
   if (failed) {
-    const error why = *failed;
-    co_await refuse(call, why);
+    co_await refuse(call, *failed);
     co_return;
   }
   std::string body = R"({"model":)";

@@ -54,9 +54,10 @@ class waiting {
   void look() {
     for (choice& c : choices_) {
       if (c.over) continue;
-      const generation_state s = c.found.answer->of().state();
-      c.over = s.finished;
-      if (s.failed && !failed) failed = s.failed;
+      c.found.answer->of().look([&](const answer&, const generation_state& s) {
+        c.over = s.finished;
+        if (s.failed && !failed) failed = s.failed;
+      });
     }
   }
   bool over() const {
@@ -111,6 +112,7 @@ class waiting {
 
   std::vector<const answer*> answers() const {
     std::vector<const answer*> all;
+    all.reserve(choices_.size());
     for (const choice& c : choices_) all.push_back(&c.whole());
     return all;
   }

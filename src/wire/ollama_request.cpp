@@ -38,7 +38,8 @@ result<void> read_message(json& m, const std::string& where, question& q) {
   for (auto& [name, value] : m.items()) {
     if (name == "role" || value.is_null() || (value.is_array() && value.empty())) continue;
     if (name == "content" || name == "thinking" || name == "tool_name" || name == "tool_call_id") {
-      if (!value.is_string()) return bad(where + "." + name + ": expected a string");
+      if (!value.is_string())
+        return bad(std::string(where).append(".").append(name).append(": expected a string"));
       q.rich = q.rich || name != "content";
     } else if (name == "images") {
       if (auto read = read_images(value, where + ".images"); !read) return read.error();
@@ -210,12 +211,13 @@ result<generation_request> parse_ollama_generate(std::string_view text, bool pas
   }
   for (const char* const name : {"system", "template", "context"}) {
     const json* const value = find(*body, name);
-    if (q.raw && value != nullptr && !value->empty() && *value != "")
+    if (q.raw && value != nullptr && !value->empty() && !is_empty_string(*value))
       return bad(std::string(name) + ": raw mode does not support template, system, or context");
   }
   if (auto read = read_prompt(*body, q); !read) return read.error();
   const json* const prompt = find(*body, "prompt");
-  request.load = (prompt == nullptr || *prompt == "") && !q.has_images && q.native_only != "suffix";
+  request.load =
+      (prompt == nullptr || is_empty_string(*prompt)) && !q.has_images && q.native_only != "suffix";
   finish(request, std::move(q), std::move(*body));
   return request;
 }

@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 3> false_is_nothing{"logprobs", "store", 
 
 result<void> read_response_format(const json& value, question& q) {
   const json* const type = value.is_object() ? find(value, "type") : nullptr;
-  const error odd = bad("response_format: expected {\"type\": \"text\", \"json_object\" or \"json_schema\"}");
+  error odd = bad("response_format: expected {\"type\": \"text\", \"json_object\" or \"json_schema\"}");
   if (type == nullptr) return odd;
   if (*type == "text") return {};
   const json* schema = nullptr;
@@ -224,8 +224,8 @@ result<generation_request> parse_openai_completion(std::string_view text) {
     return value.is_array() && !value.empty() &&
            std::all_of(value.begin(), value.end(), [](const json& t) { return t.is_number_unsigned(); });
   };
-  const error odd = bad("prompt: expected a string, an array of tokens, or an array of up to " +
-                        std::to_string(most_prompts) + " of these");
+  error odd = bad("prompt: expected a string, an array of tokens, or an array of up to " +
+                  std::to_string(most_prompts) + " of these");
   if (prompt == nullptr) return odd;
   const bool list = prompt->is_array() && !is_tokens(*prompt);
   json prompts = list ? *prompt : json::array({*prompt});

@@ -122,6 +122,7 @@ std::string_view ollama_name(std::string_view openai) {
 
 std::vector<std::string_view> ollama_options() {
   std::vector<std::string_view> names;
+  names.reserve(option_rules.size());
   for (const auto& r : option_rules) names.push_back(r.name);
   return names;
 }

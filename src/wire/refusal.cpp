@@ -1,7 +1,5 @@
 #include "pocketfleet/wire/refusal.hpp"
 
-#include <algorithm>
-
 #include "pocketfleet/wire/json.hpp"
 
 namespace pocketfleet {
@@ -26,9 +24,8 @@ std::string_view field_of(std::string_view message) {
   const auto colon = message.find(": ");
   if (colon == std::string_view::npos || colon > 80) return {};
   const std::string_view field = message.substr(0, colon);
-  const bool name = std::all_of(field.begin(), field.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '[' || c == ']';
-  });
+  const bool name =
+      field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.[]") == std::string_view::npos;
   return name ? field : std::string_view{};
 }
 

@@ -52,11 +52,6 @@ bool has_long_pattern(const json& schema) {
   return false;
 }
 
-/// As Ollama has it, an empty format is none.
-bool is_empty_string(const json& value) {
-  return value.is_string() && value.get_ref<const std::string&>().empty();
-}
-
 }  // namespace
 
 error bad(std::string text) {
@@ -109,6 +104,10 @@ std::string native_name(std::string_view before, std::string_view name) {
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_empty_string(const json& value) {
+  return value.is_string() && value.get_ref<const std::string&>().empty();
 }
 
 bool is_empty(const json& value) {

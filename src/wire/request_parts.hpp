@@ -46,7 +46,8 @@ void only_native(question& q, std::string field);
 std::string native_name(std::string_view before, std::string_view name);
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names);
-bool is_empty(const json& value);  ///< null, {} or []
+bool is_empty_string(const json& value);  ///< by which Ollama means none
+bool is_empty(const json& value);         ///< null, {} or []
 
 /// The messages of OpenAI's chat, in the neutral form.
 result<void> read_openai_messages(const json& body, question& q);
