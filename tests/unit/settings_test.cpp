@@ -23,16 +23,16 @@ TEST(settings_document, every_mistake_at_once) {
       mistakes(R"({"gateway":{"queue":-1,"polices":"x","cache":"sometimes","listen":"0.0.0.0:80"},
                            "phones":[{"port":0,"weight":0},7,{"host":"a","x":1},{"host":"A"}],
                            "fones":[]})"),
-      ElementsAre("F: fones: found an unknown key, expected a known one; did you mean \"phones\"?",
-                  HasSubstr("F: gateway.cache: found \"sometimes\" (a string), expected one of \"everywhere\""),
-                  HasSubstr("F: gateway.polices: found an unknown key, expected a known one; did you mean "
-                            "\"policy\"?"),
-                  "F: gateway.queue: found -1, expected a whole number from 0 to 100000",
-                  HasSubstr("F: gateway.listen: found \"0.0.0.0:80\" (a string), expected a loopback"),
-                  HasSubstr("F: phones[0].port: "), HasSubstr("F: phones[0].weight: "),
-                  HasSubstr("F: phones[0].host: found nothing"), HasSubstr("F: phones[1]: found 7"),
-                  HasSubstr("F: phones[2].x: found an unknown key"),
-                  HasSubstr("F: phones[3]: found the address")));
+      ElementsAre(
+          "F: fones: found an unknown key, expected a known one; did you mean \"phones\"?",
+          HasSubstr("F: gateway.cache: found \"sometimes\" (a string), expected one of \"everywhere\""),
+          HasSubstr("F: gateway.polices: found an unknown key, expected a known one; did you mean "
+                    "\"policy\"?"),
+          "F: gateway.queue: found -1, expected a whole number from 0 to 100000",
+          HasSubstr("F: gateway.listen: found \"0.0.0.0:80\" (a string), expected a loopback"),
+          HasSubstr("F: phones[0].port: "), HasSubstr("F: phones[0].weight: "),
+          HasSubstr("F: phones[0].host: found nothing"), HasSubstr("F: phones[1]: found 7"),
+          HasSubstr("F: phones[2].x: found an unknown key"), HasSubstr("F: phones[3]: found the address")));
 }
 
 TEST(settings_document, wrong_shapes) {
