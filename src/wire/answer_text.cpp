@@ -26,6 +26,22 @@ void add_logprobs(std::string& entries, std::string_view piece) {
   entries.append(piece.substr(begin + 1, end - begin - 1));
 }
 
+namespace {
+
+std::string logprobs_from(const answer& a, std::size_t first) {
+  std::string entries;
+  for (std::size_t i = first; i < a.pieces.size(); ++i) {
+    if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(entries, a.piece_text(i));
+  }
+  return entries;
+}
+
+}  // namespace
+
+std::string all_logprobs(const answer& a) {
+  return logprobs_from(a, 0);
+}
+
 std::string last_logprobs(const answer& a) {
   std::size_t first = a.pieces.size();
   while (first > 0) {
@@ -33,11 +49,7 @@ std::string last_logprobs(const answer& a) {
     if (kind == piece_kind::content || kind == piece_kind::reasoning) break;
     --first;
   }
-  std::string entries;
-  for (std::size_t i = first; i < a.pieces.size(); ++i) {
-    if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(entries, a.piece_text(i));
-  }
-  return entries;
+  return logprobs_from(a, first);
 }
 
 std::vector<whole_call> calls_of(const answer& a) {

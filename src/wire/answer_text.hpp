@@ -17,6 +17,9 @@ void append_field(std::string& out, std::string_view name, std::int64_t value);
 /// The entries of a piece of logprobs, without the brackets round them; appended to those before.
 void add_logprobs(std::string& entries, std::string_view piece);
 
+/// The entries of all of them.
+std::string all_logprobs(const answer& a);
+
 /// The entries of those behind the last text: of calls, and of the end.
 std::string last_logprobs(const answer& a);
 

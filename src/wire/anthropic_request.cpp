@@ -63,9 +63,8 @@ result<void> read_messages(const json& body, question& q) {
 }  // namespace
 
 result<generation_request> parse_anthropic(std::string_view text) {
-  auto body = parse_json(text);
+  auto body = read_object(text);
   if (!body) return body.error();
-  if (!body->is_object()) return bad("expected a JSON object");
   generation_request request;
   question q;
   q.spoken = dialect::anthropic;

@@ -2,9 +2,6 @@
 #include "pocketfleet/wire/embeddings.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <optional>
 
 #include "pocketfleet/wire/options.hpp"
 #include "request_parts.hpp"
@@ -19,11 +16,6 @@ constexpr engine_mask ollama_only = mask_of(engine_kind::ollama);
 void only(embeddings_request& r, engine_mask those, std::string why) {
   if ((r.engines & ~those) != 0) r.why = std::move(why);
   r.engines &= those;
-}
-
-std::string named(std::string_view field) {
-  const std::string plain = plain_name(field);
-  return plain.empty() ? "a field" : plain;
 }
 
 /// The field if it is there and not null; it is taken out of the body.
@@ -126,31 +118,6 @@ result<void> read_ollama_options(embeddings_request& r, const embeddings_rules& 
   return {};
 }
 
-/// Seconds as a number, or Go's notation: "10m", "1h30m", "-1m". Nothing: it is neither.
-std::optional<bool> is_zero_time(const json& value) {
-  if (value.is_number()) {
-    const double seconds = value.get<double>();
-    return std::isfinite(seconds) ? std::optional(seconds == 0) : std::nullopt;
-  }
-  if (!value.is_string()) return std::nullopt;
-  std::string_view text = value.get_ref<const std::string&>();
-  if (text == "0") return true;
-  if (text.starts_with('-')) text.remove_prefix(1);
-  if (text.empty()) return std::nullopt;
-  bool zero = true;
-  while (!text.empty()) {
-    const auto digits = text.find_first_not_of("0123456789.");
-    if (digits == 0 || digits == std::string_view::npos) return std::nullopt;
-    zero = zero && text.substr(0, digits).find_first_not_of("0.") == std::string_view::npos;
-    text.remove_prefix(digits);
-    const auto unit = text.find_first_of("0123456789.");
-    constexpr std::array<std::string_view, 6> units{"ns", "us", "ms", "s", "m", "h"};
-    if (std::find(units.begin(), units.end(), text.substr(0, unit)) == units.end()) return std::nullopt;
-    text.remove_prefix(std::min(unit, text.size()));
-  }
-  return zero;
-}
-
 result<void> read_dimensions(const json& value) {
   if (value.is_number_unsigned() && value.get<std::uint64_t>() > 0 && value.get<std::uint64_t>() <= 65536)
     return {};
@@ -166,14 +133,15 @@ result<void> read_ollama_rest(embeddings_request& r, const embeddings_rules& rul
       // llama-server never shortens a text: it refuses one that is too long.
       if (value.get<bool>()) only(r, ollama_only, "truncate: phones with llama-server do not shorten a text");
     } else if (name == "keep_alive") {
-      const auto zero = is_zero_time(value);
-      if (!zero) return bad("keep_alive: expected seconds as a number, or a time with its unit, as \"10m\"");
-      if (*zero) only(r, ollama_only, "keep_alive: phones with llama-server do not unload their model");
+      if (!is_keep_alive(value))
+        return bad("keep_alive: expected seconds as a number, or a time with its unit, as \"10m\"");
+      if (unloads(value))
+        only(r, ollama_only, "keep_alive: phones with llama-server do not unload their model");
     } else if (name == "dimensions") {
       if (auto good = read_dimensions(value); !good) return good;
       only(r, ollama_only, "dimensions: only phones with Ollama take it");
     } else {
-      only(r, ollama_only, named(name) + ": only phones with Ollama are given it");
+      only(r, ollama_only, native_name({}, name) + ": only phones with Ollama are given it");
     }
   }
   return {};
@@ -193,7 +161,7 @@ result<void> read_openai_rest(embeddings_request& r) {
       if (auto good = read_dimensions(value); !good) return good;
       only(r, ollama_only, "dimensions: only phones with Ollama take it");
     } else {
-      only(r, llama_only, named(name) + ": only phones with llama-server are given it");
+      only(r, llama_only, native_name({}, name) + ": only phones with llama-server are given it");
     }
   }
   return {};
@@ -203,9 +171,8 @@ result<void> read_openai_rest(embeddings_request& r) {
 
 result<embeddings_request> parse_embeddings(embeddings_dialect dialect, std::string_view body,
                                             const embeddings_rules& rules) {
-  auto parsed = parse_json(body);
+  auto parsed = read_object(body);
   if (!parsed) return parsed.error();
-  if (!parsed->is_object()) return bad("expected a JSON object");
   embeddings_request r;
   r.dialect = dialect;
   r.rest = std::move(*parsed);

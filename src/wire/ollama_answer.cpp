@@ -15,11 +15,7 @@ class ollama_form final : public answer_form {
     const answer& a = *choices.front();
     std::string out;
     append_last(out, a, a.joined(piece_kind::content), a.joined(piece_kind::reasoning), notes);
-    std::string logprobs;
-    for (std::size_t i = 0; i < a.pieces.size(); ++i) {
-      if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(logprobs, a.piece_text(i));
-    }
-    insert_logprobs(out, logprobs);
+    insert_logprobs(out, all_logprobs(a));
     return out;
   }
 
@@ -87,7 +83,8 @@ class ollama_form final : public answer_form {
       out += i == 0 ? R"(,"tool_calls":[)" : ",";
       out += R"({"id":)";
       append_json_string(out, calls[i].id);
-      append_field(out.append(R"(,"function":{"index":)"), i);
+      out += R"(,"function":{"index":)";
+      append_number(out, static_cast<std::int64_t>(i));
       out += R"(,"name":)";
       append_json_string(out, calls[i].name);
       out += R"(,"arguments":)";
@@ -100,17 +97,13 @@ class ollama_form final : public answer_form {
     if (chat_) out += '}';
   }
 
-  static void append_field(std::string& out, std::size_t value) {
-    append_number(out, static_cast<std::int64_t>(value));
-  }
-
   /// Into the object that `out` ends with.
   static void insert_logprobs(std::string& out, const std::string& entries) {
     if (!entries.empty()) out.insert(out.size() - 1, R"(,"logprobs":[)" + entries + "]");
   }
 
   static void append_count(std::string& out, std::string_view name, std::int64_t value) {
-    if (value != 0) pocketfleet::append_field(out, name, value);  // Ollama leaves out what is 0
+    if (value != 0) append_field(out, name, value);  // Ollama leaves out what is 0
   }
 
   /// The text, the marks of the end, and the phone's own additions.

@@ -117,10 +117,8 @@ result<void> read_fields(json& body, std::span<const std::string_view> own, bool
 }
 
 result<json> read_body(std::string_view text) {
-  if (text.empty()) return bad("missing request body");
-  auto body = parse_json(text);
-  if (body && !body->is_object()) return bad("expected a JSON object");
-  return body;
+  if (text.empty()) return bad("missing request body");  // in Ollama's words
+  return read_object(text);
 }
 
 void finish(generation_request& request, question q, json body) {

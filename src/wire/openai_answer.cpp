@@ -175,11 +175,8 @@ class openai_form final : public answer_form {
   }
 
   static std::string joined_logprobs(const answer& a) {
-    std::string all;
-    for (std::size_t i = 0; i < a.pieces.size(); ++i) {
-      if (a.pieces[i].kind == piece_kind::logprobs) add_logprobs(all, a.piece_text(i));
-    }
-    return all.empty() ? all : R"({"content":[)" + all + "]}";
+    const std::string all = all_logprobs(a);
+    return all.empty() ? std::string{} : R"({"content":[)" + all + "]}";
   }
 
   static void append_message(std::string& out, const answer& a, std::size_t index) {

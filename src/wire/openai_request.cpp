@@ -22,8 +22,6 @@ constexpr std::array<std::string_view, 6> side_fields{
 /// Fields that say nothing when they are false.
 constexpr std::array<std::string_view, 3> false_is_nothing{"logprobs", "store", "echo"};
 
-// ---- the fields beside them
-
 result<void> read_response_format(const json& value, question& q) {
   const json* const type = value.is_object() ? find(value, "type") : nullptr;
   error odd = bad("response_format: expected {\"type\": \"text\", \"json_object\" or \"json_schema\"}");
@@ -160,12 +158,6 @@ void add_choices(generation_request& request, question q, std::uint64_t n) {
   request.choices.push_back(std::move(q));
 }
 
-result<json> read_body(std::string_view text) {
-  auto body = parse_json(text);
-  if (body && !body->is_object()) return bad("expected a JSON object");
-  return body;
-}
-
 /// What an engine that speaks the dialect is sent.
 json native_of(json body) {
   for (const auto name : own_fields) body.erase(std::string(name));
@@ -177,7 +169,7 @@ json native_of(json body) {
 }  // namespace
 
 result<generation_request> parse_openai_chat(std::string_view text) {
-  auto body = read_body(text);
+  auto body = read_object(text);
   if (!body) return body.error();
   generation_request request;
   question q;
@@ -208,7 +200,7 @@ result<generation_request> parse_openai_chat(std::string_view text) {
 }
 
 result<generation_request> parse_openai_completion(std::string_view text) {
-  auto body = read_body(text);
+  auto body = read_object(text);
   if (!body) return body.error();
   generation_request request;
   question q;

@@ -43,6 +43,10 @@ constexpr std::array<option_rule, 26> option_rules{{
     {"draft_num_predict", option_type::integer, true},
 }};
 
+struct option_name {
+  std::string_view ollama;
+  std::string_view openai;
+};
 constexpr std::array<option_name, 17> shared{{
     {"num_predict", "max_tokens"},
     {"num_keep", "n_keep"},
@@ -100,10 +104,6 @@ const option_rule* rule_of(std::string_view name) {
 }
 
 }  // namespace
-
-std::span<const option_name> shared_options() {
-  return shared;
-}
 
 std::string_view openai_name(std::string_view ollama) {
   for (const auto& o : shared) {

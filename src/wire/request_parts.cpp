@@ -8,31 +8,6 @@
 namespace pocketfleet {
 namespace {
 
-/// A number of seconds, or Go's notation: "10m", "1h30m", "-1m".
-bool is_keep_alive(const json& value) {
-  if (value.is_number()) return std::isfinite(value.get<double>());
-  if (!value.is_string()) return false;
-  std::string_view text = value.get_ref<const std::string&>();
-  if (text.starts_with('-')) text.remove_prefix(1);
-  bool any = false;
-  while (!text.empty()) {
-    const auto digits = text.find_first_not_of("0123456789.");
-    if (digits == 0 || digits == std::string_view::npos) return false;
-    text.remove_prefix(digits);
-    std::size_t unit = 0;
-    for (const std::string_view known : {"ms", "us", "ns", "h", "m", "s"}) {
-      if (text.starts_with(known)) {
-        unit = known.size();
-        break;
-      }
-    }
-    if (unit == 0) return false;
-    text.remove_prefix(unit);
-    any = true;
-  }
-  return any;
-}
-
 bool is_think(const json& value) {
   if (value.is_boolean()) return true;
   return value == "low" || value == "medium" || value == "high" || value == "max";
@@ -90,6 +65,37 @@ void add_message(json& messages, const char* role, json& content) {
   message["role"] = role;
   message["content"] = std::move(content);
   messages.push_back(std::move(message));
+}
+
+bool is_keep_alive(const json& value) {
+  if (value.is_number()) return std::isfinite(value.get<double>());
+  if (!value.is_string()) return false;
+  std::string_view text = value.get_ref<const std::string&>();
+  if (text == "0") return true;
+  if (text.starts_with('-')) text.remove_prefix(1);
+  bool any = false;
+  while (!text.empty()) {
+    const auto digits = text.find_first_not_of("0123456789.");
+    if (digits == 0 || digits == std::string_view::npos) return false;
+    text.remove_prefix(digits);
+    std::size_t unit = 0;
+    for (const std::string_view known : {"ms", "us", "ns", "h", "m", "s"}) {
+      if (text.starts_with(known)) {
+        unit = known.size();
+        break;
+      }
+    }
+    if (unit == 0) return false;
+    text.remove_prefix(unit);
+    any = true;
+  }
+  return any;
+}
+
+result<json> read_object(std::string_view text) {
+  auto body = parse_json(text);
+  if (body && !body->is_object()) return bad("expected a JSON object");
+  return body;
 }
 
 void only_native(question& q, std::string field) {

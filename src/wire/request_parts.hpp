@@ -25,6 +25,12 @@ const json* find(const json& object, std::string_view name);
 /// Takes the content.
 void add_message(json& messages, const char* role, json& content);
 
+/// A body: one JSON object.
+result<json> read_object(std::string_view text);
+
+/// A number of seconds, or Go's notation: "10m", "1h30m", "-1m", "0".
+bool is_keep_alive(const json& value);
+
 result<std::string> read_model(const json& value);
 result<json> read_images(const json& images, const std::string& where);
 

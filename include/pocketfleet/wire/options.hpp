@@ -1,8 +1,6 @@
 // The settings of sampling: their types, and what OpenAI's API and Ollama's call them.
 #pragma once
 
-#include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,14 +9,8 @@
 
 namespace pocketfleet {
 
-struct option_name {
-  std::string_view ollama;
-  std::string_view openai;  ///< llama-server's where OpenAI has none
-};
-
-/// Those that both have.
-std::span<const option_name> shared_options();
-std::string_view openai_name(std::string_view ollama);  ///< empty: it has none
+/// What the other one calls it; empty: it has none. Where OpenAI has none, it is llama-server's.
+std::string_view openai_name(std::string_view ollama);
 std::string_view ollama_name(std::string_view openai);
 
 /// All that Ollama has.

@@ -1,0 +1,33 @@
+#include "routing.hpp"
+
+#include <charconv>
+
+namespace pocketfleet {
+
+std::string_view path_of(std::string_view target) {
+  return target.substr(0, target.find('?'));
+}
+
+bool is_for(const route& r, std::string_view path) {
+  if (!r.path.ends_with("/*")) return r.path == path;
+  const std::string_view above = r.path.substr(0, r.path.size() - 1);
+  return path.size() > above.size() && path.starts_with(above);
+}
+
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned char value = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
+      out += static_cast<char>(value);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace pocketfleet
