@@ -210,6 +210,7 @@ int sim_phones(const sim_arguments& arguments) {
     s.reasoning_tokens = arguments.reasoning;
     s.embedding = arguments.embeddings;
     s.tools = arguments.tools;
+    s.messages = arguments.messages;
     s.other_models = arguments.other_models;
     phones.emplace_back(context, std::move(s));
     phones.back().start();

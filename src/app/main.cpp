@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   sim_command->add_option("--embeddings", sim.embeddings,
                           "true: embeds; llama-server then does nothing else");
   sim_command->add_option("--tools", sim.tools, "false: Ollama's model cannot call tools");
+  sim_command->add_option("--messages", sim.messages, "false: an Ollama too old for Anthropic's API");
   sim_command->add_option("--other-models", sim.other_models, "Ollama's other models, with commas between")
       ->delimiter(',');
 

@@ -48,6 +48,7 @@ struct sim_arguments {
   unsigned context = 4096;
   unsigned reasoning = 0;
   bool embeddings = false;
+  bool messages = true;
   bool tools = true;
   std::vector<std::string> other_models{};
 };
