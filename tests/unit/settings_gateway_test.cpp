@@ -187,7 +187,7 @@ TEST(listen_address, forms) {
 
 /// The schema that editors use says the same defaults as the program.
 TEST(settings_schema, has_every_setting_with_its_default) {
-  const auto folder = std::filesystem::path(__FILE__).parent_path() / "../../config";
+  const auto folder = std::filesystem::path(POCKETFLEET_SOURCE_DIR) / "config";
   std::ifstream in(folder / "phones.schema.json");
   std::stringstream text;
   text << in.rdbuf();
