@@ -49,7 +49,9 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
-    j->key = cache_key_of(q, how.rescue ? std::string_view{} : "one phone");
+    std::string scope = how.rescue ? "" : "one phone";
+    if (!how.scope.empty()) scope.append("\n").append(how.scope);
+    j->key = cache_key_of(q, scope);
     auto found = answers_.find(j->key, wake, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);

@@ -18,6 +18,7 @@
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
+#include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/transport/server.hpp"
@@ -51,6 +52,7 @@ class gateway {
 
   std::string metrics_text();
   std::vector<phone_status> phones() { return desk_.status(); }
+  const std::vector<route>& all_routes() const { return face_.routes; }  ///< as long as the gateway lives
 
  private:
   /// Metrics and log lines.
@@ -91,6 +93,7 @@ class gateway {
   void restore_registered();
   void end_requests();
   void on_fleet_change(const registry::taken& what);
+  void use_keys(const gateway_settings& now);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 
   // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
@@ -108,6 +111,7 @@ class gateway {
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
+  key_ring keys_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;
