@@ -20,6 +20,7 @@ json what_needs_a_restart(gateway_settings settings) {
   settings.registration = {};
   settings.phone_api_key_file.clear();
   settings.api_keys_file.clear();
+  settings.tls = {};
   settings.registration.registered_file = file;
   settings.policy.clear();
   settings.listener.address.clear();
@@ -45,6 +46,7 @@ gateway::gateway(const configuration& c)
       grace_(workers_[0]->context) {
   face_.door = &keys_;
   use_keys(c.gateway);
+  face_.use_tls(c.gateway.tls_loaded);
   face_.complain = [](std::string_view what, std::string_view why) {
     log(log_level::warning, what, {{"why", why}});
   };
@@ -161,6 +163,7 @@ std::string gateway::metrics_text() {
   now.waiting = desk_.waiting();
   now.cache = dispatch_.cache();
   now.listener = &face_.counters;
+  if (const auto tls = face_.tls()) now.certificate_expires = tls->expires();
   now.body_bytes = face_.bodies.used();
   now.dropped_log_lines = dropped_log_lines();
   return metrics_.text(now);
@@ -274,6 +277,7 @@ void gateway::reread(const std::string& file) {
 
 void gateway::reload(const configuration& c) {
   use_keys(c.gateway);
+  face_.use_tls(c.gateway.tls_loaded);
   registry_.configure(c.gateway.registration, c.phones);
   use_fleet(make_policy(c.gateway.policy));
   asio::post(workers_[0]->context, [this] { prober_->sync(); });

@@ -275,8 +275,14 @@ std::string metrics::text(const metrics_look& now) {
           static_cast<double>(l.turned_away.load()));
     t.one("pocketfleet_accept_errors_total", "Failures to accept a connection.", counter,
           static_cast<double>(l.accept_errors.load()));
+    t.one("pocketfleet_tls_failures_total", "Connections on which no TLS came about.", counter,
+          static_cast<double>(l.tls_failures.load()));
     t.one("pocketfleet_bad_requests_total", "Requests refused on their header or framing.", counter,
           static_cast<double>(l.bad_requests.load()));
+  }
+  if (now.certificate_expires != 0) {
+    t.one("pocketfleet_tls_certificate_expiry_timestamp_seconds", "When the listener's certificate ends.",
+          gauge, static_cast<double>(now.certificate_expires));
   }
   t.one("pocketfleet_request_body_bytes", "Bodies being read or served.", gauge,
         static_cast<double>(now.body_bytes));

@@ -73,7 +73,7 @@ task<> server::accept() {
       ++face_.counters.turned_away;  // closed at once: whoever is connected goes on undisturbed
       continue;
     }
-    const auto opened = std::make_shared<session>(std::move(socket), self);
+    const auto opened = std::make_shared<session>(std::move(socket), self, face_.tls());
     sessions_.insert(opened.get());
     // The fence: whatever a session throws ends that session.
     asio::co_spawn(executor_, opened->run(), [opened](const std::exception_ptr&) {});

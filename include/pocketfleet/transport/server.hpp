@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/transport/phone_pool.hpp"
 #include "pocketfleet/transport/settings.hpp"
+#include "pocketfleet/transport/tls.hpp"
 #include "pocketfleet/transport/watchdog.hpp"
 
 namespace pocketfleet {
@@ -24,6 +26,7 @@ struct listener_counters {
   std::atomic<std::uint64_t> accept_errors{0};
   std::atomic<std::uint64_t> turned_away{0};   ///< over the limit of connections
   std::atomic<std::uint64_t> bad_requests{0};  ///< refused before a route was found
+  std::atomic<std::uint64_t> tls_failures{0};  ///< clients with whom no TLS came about
   std::atomic<std::int64_t> open{0};
 };
 
@@ -55,8 +58,22 @@ struct gateway_face {
   std::function<void(std::string_view what, std::string_view why)>
       complain;  ///< for the log; from any worker
 
+  /// For connections that begin from now on; null: plain.
+  void use_tls(std::shared_ptr<const tls_context> now) {
+    const std::lock_guard lock(tls_mutex_);
+    tls_ = std::move(now);
+  }
+  std::shared_ptr<const tls_context> tls() const {
+    const std::lock_guard lock(tls_mutex_);
+    return tls_;
+  }
+
   gateway_face(listener_settings s, std::vector<route> r, observer& o)
       : settings(std::move(s)), routes(std::move(r)), books(&o), bodies(settings.all_bodies_bytes) {}
+
+ private:
+  mutable std::mutex tls_mutex_;
+  std::shared_ptr<const tls_context> tls_{};  // guarded by tls_mutex_
 };
 
 /// One listener on one worker. Several workers share one listening socket, and the kernel spreads the
