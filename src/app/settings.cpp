@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "credentials.hpp"
 #include "pocketfleet/wire/digest.hpp"
 #include "pocketfleet/wire/json_fault.hpp"
 #include "settings_tables.hpp"
@@ -85,9 +86,9 @@ void resolve_paths(configuration& c, const std::string& file) {
                                   &c.gateway.phone_api_key_file};
   for (auto& p : c.phones) paths.push_back(&p.api_key_file);
   for (std::string* path : paths) {
-    if (!path->empty()) *path = (folder / *path).string();
+    if (!path->empty()) *path = resolve_path(folder, *path);
   }
-  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
+  if (registration.registered_file.empty()) registration.registered_file = state_file(file, ".registered");
 }
 
 }  // namespace
@@ -105,7 +106,7 @@ token_or_mistake read_token(const std::string& file, const std::string& path) {
                       : "a file with the key");
   }
   if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
-  if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
+  if (!is_private(file, about.st_mode)) return refuse("a file that others can read", "chmod 600 " + file);
   std::array<char, longest_token + 2> bytes{};
   const auto n = ::read(opened.fd(), bytes.data(), bytes.size());
   std::string_view text(bytes.data(), n < 0 ? 0 : static_cast<std::size_t>(n));

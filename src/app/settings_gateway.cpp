@@ -252,7 +252,11 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       words("log_level", {"trace", "debug", "info", "warning", "error", "critical", "off"},
             &gateway_settings::log_level),
       make::choice<log_format>(
-          "log_format", {{"text", log_format::text}, {"json", log_format::objects}},
+          "log_format",
+          {{"auto", log_format::automatic},
+           {"text", log_format::text},
+           {"json", log_format::objects},
+           {"journal", log_format::journal}},
           [](auto& g) -> auto& { return g.log; }),
   };
   return table;

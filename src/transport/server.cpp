@@ -1,5 +1,6 @@
 #include "pocketfleet/transport/server.hpp"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -40,6 +41,18 @@ result<std::uint16_t> server::listen(std::uint16_t port) {
   return acceptor_.local_endpoint().port();
 }
 
+result<std::uint16_t> server::take_over(int listening) {
+  error_code ec;
+  sockaddr_storage where{};
+  socklen_t size = sizeof where;
+  if (::getsockname(listening, reinterpret_cast<sockaddr*>(&where), &size) != 0)
+    ec.assign(errno, boost::system::system_category());
+  const bool v6 = where.ss_family == AF_INET6;
+  if (!ec) acceptor_.assign(v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), listening, ec);
+  if (ec) return error(errc::aborted, "cannot use the socket that was handed over: " + ec.message());
+  return acceptor_.local_endpoint().port();
+}
+
 void server::share(server& other) {
   const int socket = ::dup(other.acceptor_.native_handle());
   if (socket < 0) throw std::system_error(errno, std::generic_category(), "dup");
@@ -60,7 +73,7 @@ task<> server::accept() {
   while (!draining_) {
     tcp_socket socket(executor_);
     const auto [ec] = co_await acceptor_.async_accept(socket, use_result);
-    if (draining_) co_return;
+    if (ec && draining_) co_return;
     if (ec) {
       ++face_.counters.accept_errors;
       if (face_.complain) face_.complain("cannot accept connections", ec.message());
@@ -77,6 +90,7 @@ task<> server::accept() {
     sessions_.insert(opened.get());
     // The fence: whatever a session throws ends that session.
     asio::co_spawn(executor_, opened->run(), [opened](const std::exception_ptr&) {});
+    if (draining_) opened->finish_up();  // it came just before
   }
 }
 

@@ -69,13 +69,16 @@ class server : public std::enable_shared_from_this<server> {
   /// Binds; an error says why not. Port 0 is replaced by the one that the kernel chose.
   result<std::uint16_t> listen(std::uint16_t port);
 
+  /// Takes connections from a socket that listens already, and owns it from now on.
+  result<std::uint16_t> take_over(int listening);
+
   /// Takes connections from the same socket as a server of another worker.
   void share(server& other);
 
   void start();
 
-  /// No new connections; idle ones are closed, the others when their request is over. `drained` is called
-  /// then.
+  /// No new connections; idle ones are closed, the others when their request is over. A connection without a
+  /// request yet may still bring one, within half a second. `drained` is called then.
   void drain(std::function<void()> drained);
 
   /// No new connections, and the present ones are closed at once.
