@@ -45,7 +45,8 @@ def test_manuals_are_there(installed, page):
 def test_what_else_is_there(installed):
     for path in ("/usr/share/bash-completion/completions/pocketfleet", "/usr/share/pocketfleet/phones.schema.json",
                  "/usr/share/doc/pocketfleet/copyright", "/usr/share/doc/pocketfleet/docs/operations.md",
-                 "/usr/share/doc/pocketfleet/examples/phones.example.json"):
+                 "/usr/share/doc/pocketfleet/examples/phones.example.json",
+                 "/usr/share/doc/pocketfleet/examples/monitoring/rules.yml"):
         assert installed.path(path).is_file(), path
     for example in installed.path("/usr/share/doc/pocketfleet/examples").glob("*.json"):
         installed.run("pocketfleet", "check", f"/usr/share/doc/pocketfleet/examples/{example.name}")
