@@ -45,10 +45,14 @@ def help_of(program, words):
     return subprocess.run([program, *words, "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def plain(option):
-    """CLI11's types and checks are for programmers: what is left says whether there is a value."""
-    option = re.sub(r"UINT|INT|FLOAT|BOOLEAN", "N", option.replace("BOOLEAN", "true|false"))
-    return re.sub(r":.*$| REQUIRED| \.\.\.$", "", option).replace("-h,--help", "-h, --help")
+def plain(left):
+    """CLI11's left column without its types and checks: names, and whether there is a value."""
+    names, *more = left.split(" ")
+    names = re.sub(r"\{.*?\}", "", names).replace(",", ", ")
+    kind = re.match(r"(TEXT|BOOLEAN|[A-Z]{2,})", " ".join(more))
+    if not names.startswith("-") or kind is None or kind[0] == "REQUIRED":
+        return names
+    return f"{names} {dict(TEXT='TEXT', BOOLEAN='true|false').get(kind[0], 'N')}"
 
 
 def commands(program, words=()):

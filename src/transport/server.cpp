@@ -60,10 +60,14 @@ void server::share(server& other) {
 }
 
 void server::start() {
+  accepting_ = true;
   asio::co_spawn(executor_, accept(), [self = shared_from_this()](const std::exception_ptr& thrown) {
-    if (!thrown || self->draining_) return;
-    ++self->face_.counters.accept_errors;  // out of memory: go on
-    self->start();
+    if (thrown && !self->draining_) {
+      ++self->face_.counters.accept_errors;  // out of memory: go on
+      return self->start();
+    }
+    self->accepting_ = false;
+    self->look_whether_drained();
   });
 }
 
@@ -100,7 +104,13 @@ void server::drain(std::function<void()> drained) {
   error_code ignored;
   acceptor_.close(ignored);
   for (session* s : std::vector<session*>(sessions_.begin(), sessions_.end())) s->finish_up();
-  if (sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+  look_whether_drained();
+}
+
+/// Not before accept() has ended: it may hold one that came at the last moment.
+void server::look_whether_drained() {
+  if (draining_ && !accepting_ && sessions_.empty() && drained_)
+    asio::post(executor_, std::exchange(drained_, nullptr));
 }
 
 void server::drop() {
@@ -113,7 +123,7 @@ void server::drop() {
 
 void server::remove(session* s) {
   sessions_.erase(s);
-  if (draining_ && sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+  look_whether_drained();
 }
 
 std::string_view server::date() {

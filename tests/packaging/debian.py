@@ -11,7 +11,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1] / "e2e"))
 
-from harness import PATIENCE, Process, program, until  # noqa: E402
+from harness import PATIENCE, Process, until  # noqa: E402
 
 # systemd, since the package is a service; the rest is what a user has. Its name changes when the list does.
 INCLUDED = ("systemd", "systemd-sysv", "dbus", "man-db", "ca-certificates")

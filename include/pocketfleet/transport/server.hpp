@@ -95,6 +95,7 @@ class server : public std::enable_shared_from_this<server> {
 
  private:
   task<> accept();
+  void look_whether_drained();
 
   executor executor_;
   gateway_face& face_;
@@ -104,6 +105,7 @@ class server : public std::enable_shared_from_this<server> {
   std::unordered_set<session*> sessions_;
   std::function<void()> drained_;
   bool draining_ = false;
+  bool accepting_ = false;
   std::string date_;
   std::int64_t date_second_ = 0;
 };
