@@ -96,6 +96,7 @@ std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) 
 
 std::vector<asio::io_context*> gateway::loops() {
   std::vector<asio::io_context*> out;
+  out.reserve(workers_.size());
   for (auto& w : workers_) out.push_back(&w->context);
   return out;
 }

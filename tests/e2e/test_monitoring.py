@@ -61,6 +61,19 @@ def test_the_example_is_sound(programs, tmp_path):
     promtool(programs, "check", "config", str(tmp_path / "prometheus.yml"))
 
 
+def test_the_board_is_laid_out():
+    """Nothing lies on something else, and nothing has the number of something else."""
+    panels = json.loads((FOLDER / "grafana.json").read_text())["panels"]
+    assert len({p["id"] for p in panels}) == len({p["title"] for p in panels}) == len(panels)
+    taken = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+        assert panel["type"] == "row" or all(t["expr"] for t in panel["targets"])
+
+
 # ---- with the program
 
 
