@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "credentials.hpp"
 #include "descriptor.hpp"
 #include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/wire/digest.hpp"
@@ -77,9 +78,9 @@ void resolve_paths(configuration& c, const std::string& file) {
                                   &c.gateway.tls.client_ca,      &c.gateway.phone_tls_ca_file};
   for (auto& p : c.phones) paths.push_back(&p.api_key_file);
   for (std::string* path : paths) {
-    if (!path->empty()) *path = (folder / *path).string();
+    if (!path->empty()) *path = resolve_path(folder, *path);
   }
-  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
+  if (registration.registered_file.empty()) registration.registered_file = state_file(file, ".registered");
 }
 
 }  // namespace

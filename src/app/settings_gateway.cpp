@@ -1,7 +1,6 @@
 #include <cstdio>
 
 #include "host_text.hpp"
-#include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/settings_json.hpp"
 #include "pocketfleet/core/policy.hpp"
@@ -290,7 +289,11 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       words("log_level", {"trace", "debug", "info", "warning", "error", "critical", "off"},
             &gateway_settings::log_level),
       make::choice<log_format>(
-          "log_format", {{"text", log_format::text}, {"json", log_format::objects}},
+          "log_format",
+          {{"auto", log_format::automatic},
+           {"text", log_format::text},
+           {"json", log_format::objects},
+           {"journal", log_format::journal}},
           [](auto& g) -> auto& { return g.log; }),
   };
   return table;
@@ -305,7 +308,6 @@ void read_gateway(gateway_settings& into, const place& from) {
   into.links.allowed = into.registration.from;
   into.dispatch.probe_interval = std::chrono::ceil<seconds>(into.service.probe.interval);
 
-  if (into.api_keys_file.empty()) into.api_keys_file = keys_credential();
   if (!is_loopback(into.listener.address) && !into.allow_unauthenticated_lan && into.api_keys_file.empty()) {
     from.member("listen").refuse(
         R"(a loopback address such as "127.0.0.1:8000", or "api_keys_file" or "allow_unauthenticated_lan": true beside it)");

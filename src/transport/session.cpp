@@ -19,6 +19,8 @@ constexpr std::size_t body_step = std::size_t{64}
 
 constexpr std::size_t most_behind = std::size_t{4} << 20U;  // bytes thrown away behind a running request
 
+constexpr milliseconds first_request_in_drain{500};
+
 bool starts_with_empty_line(asio::const_buffer bytes) {
   return std::string_view(static_cast<const char*>(bytes.data()), bytes.size()).starts_with("\r\n");
 }
@@ -65,6 +67,7 @@ void session::abandon() {
 
 void session::finish_up() {
   finish_ = true;
+  if (fresh_) return guard_.set(clock::now() + first_request_in_drain);
   if (idle_) close();
 }
 
@@ -76,13 +79,13 @@ task<> session::run() {
     close();
     co_return;
   }
-  bool first = true;
-  while (!finish_) {
+  do {
     idle_ = true;
-    guard_.set(clock::now() + (first ? limits.header_time : limits.idle_time));
-    first = false;
+    guard_.set(clock::now() + (!fresh_   ? limits.idle_time
+                               : finish_ ? first_request_in_drain
+                                         : limits.header_time));
     if (buffer_.size() == 0 && !co_await fill()) break;
-    idle_ = false;
+    fresh_ = idle_ = false;
     began_ = clock::now();
     guard_.set(began_ + limits.header_time);
     reading got = co_await read_header();
@@ -94,7 +97,7 @@ task<> session::run() {
     server_->face().bodies.give_back(std::exchange(body_bytes_, 0));
     visit_ = {};
     if (!keep_alive_ || cut_ || gone_.stop_requested()) break;
-  }
+  } while (!finish_);
   guard_.never();
   close();
 }

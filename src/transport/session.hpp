@@ -26,7 +26,8 @@ class session final : public reply, public std::enable_shared_from_this<session>
 
   task<> run();
 
-  /// Closed now if it is idle, else when its request is over.
+  /// Closed now if it is idle, else when its request is over. The first request of a new connection may be on
+  /// its way: it is waited for a little.
   void finish_up();
 
   /// Closed now; a request that is being served ends as if the client had left.
@@ -102,6 +103,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   bool watching_ = false;  // a wait for the client's leaving is under way
   bool serving_ = false;   // a handler runs
   bool idle_ = true;       // between requests
+  bool fresh_ = true;      // before the first
   bool expired_ = false;
   bool finish_ = false;  // no further request
 };

@@ -15,7 +15,9 @@
 
 namespace pocketfleet {
 
-enum class log_format : std::uint8_t { text, objects };
+/// journal: text with a priority for systemd's journal, which keeps the time. automatic: that where standard
+/// error is the journal, otherwise text.
+enum class log_format : std::uint8_t { automatic, text, objects, journal };
 
 /// The `gateway` object. Each field's key and meaning: docs/configuration.md.
 struct gateway_settings {
@@ -35,7 +37,7 @@ struct gateway_settings {
   unsigned workers = 1;
   seconds drain{120};  ///< how long running answers may go on after SIGTERM
   std::string log_level = "info";
-  log_format log = log_format::text;
+  log_format log = log_format::automatic;
 };
 
 struct configuration {

@@ -87,13 +87,16 @@ class server : public std::enable_shared_from_this<server> {
   /// Binds; an error says why not. Port 0 is replaced by the one that the kernel chose.
   result<std::uint16_t> listen(std::uint16_t port);
 
+  /// Takes connections from a socket that listens already, and owns it from now on.
+  result<std::uint16_t> take_over(int listening);
+
   /// Takes connections from the same socket as a server of another worker.
   void share(server& other);
 
   void start();
 
-  /// No new connections; idle ones are closed, the others when their request is over. `drained` is called
-  /// then.
+  /// No new connections; idle ones are closed, the others when their request is over. A connection without a
+  /// request yet may still bring one, within half a second. `drained` is called then.
   void drain(std::function<void()> drained);
 
   /// No new connections, and the present ones are closed at once.
@@ -110,6 +113,7 @@ class server : public std::enable_shared_from_this<server> {
 
  private:
   task<> accept();
+  void look_whether_drained();
 
   executor executor_;
   gateway_face& face_;
@@ -119,6 +123,7 @@ class server : public std::enable_shared_from_this<server> {
   std::unordered_set<session*> sessions_;
   std::function<void()> drained_;
   bool draining_ = false;
+  bool accepting_ = false;
   std::string date_;
   std::int64_t date_second_ = 0;
 };
