@@ -18,6 +18,9 @@ enum class errc : std::uint8_t {
   forbidden,        ///< the token is good, but what is asked for is not allowed
   model_not_found,  ///< no phone has the model that was asked for
   unsupported,      ///< no engine of the fleet can do what was asked for
+  not_found,        ///< what is to be changed is not there
+  conflict,         ///< it does not go together with what is there
+  bad_file,         ///< the file to be read has mistakes
   not_served,       ///< a whole API that no phone of the fleet serves, or the gateway does not
   rejected,         ///< the phone says that the request is wrong (`error::status` is the phone's)
   // the fleet's
