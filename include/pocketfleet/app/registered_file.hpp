@@ -20,8 +20,8 @@ result<std::vector<phone_config>> read_registered(const std::string& file);
 std::string render_registered(const std::vector<phone_config>& phones);
 
 /// Writes a file anew beside itself and puts it into its place, so that whoever reads sees the old or the new
-/// one. An error says why not.
-result<void> write_atomically(const std::string& file, const std::string& text);
+/// one. `mode`: the new file's rights, whatever the umask. An error says why not.
+result<void> write_atomically(const std::string& file, const std::string& text, unsigned mode = 0600);
 
 /// Writes on a thread of its own, since a disk may take its time; what comes meanwhile replaces what waits.
 class registered_file {
