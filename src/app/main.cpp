@@ -4,6 +4,7 @@
 #include <exception>
 #include <iostream>
 
+#include "pocketfleet/app/client.hpp"
 #include "pocketfleet/app/commands.hpp"
 #include "pocketfleet/app/log.hpp"
 
@@ -60,8 +61,11 @@ int run(int argc, char** argv) {
   sim_command->add_option("--other-models", sim.other_models, "Ollama's other models, with commas between")
       ->delimiter(',');
 
+  const auto run_client = pocketfleet::add_client_commands(app);
+
   try {
     app.parse(argc, argv);
+    if (const auto code = run_client()) return *code;
     if (*serve_command) return pocketfleet::serve(serve);
     if (*check_command) return pocketfleet::check(file);
     if (*invite_command) return pocketfleet::invite(invite);
