@@ -20,10 +20,10 @@ admin_means gateway::means() {
       .read_phone = [this](std::string_view text) { return parse_new_phone(text, file_, phones_key_); },
       .read_change = parse_phone_change,
       .use_fleet =
-          [this] {
+          [this](bool joined) {
             use_fleet();
             prober_->sync();
-            keep_registered();
+            if (joined) keep_registered();
           },
       .reread = [this]() -> result<reread_file> {
         if (file_.empty()) return no_file();

@@ -142,7 +142,7 @@ result<admin_api::said> admin_api::add(const std::string& body) {
   if (!phone) return phone.error();
   const std::string name = phone->config.name;
   if (auto added = roster_.add(std::move(*phone), registry_.fleet()); !added) return added.error();
-  means_.use_fleet();
+  means_.use_fleet(false);
   means_.note("added", name);
   return one(name, 201);
 }
@@ -152,8 +152,7 @@ result<admin_api::said> admin_api::remove(const std::string& name) {
   if (!was) return no_such_phone(name);
   roster_.remove(name);
   const std::string& id = was->config.id;
-  if (!id.empty()) registry_.forget(id);
-  means_.use_fleet();
+  means_.use_fleet(!id.empty() && registry_.forget(id));
   means_.note("removed", name);
   json out{{"name", name}, {"removed", true}, {"inflight", 0}, {"remark", nullptr}};
   for (const auto& p : desk_.status()) {
@@ -168,8 +167,9 @@ result<admin_api::said> admin_api::change(const std::string& name, const std::st
   const auto what = means_.read_change(body);
   if (!what) return what.error();
   if (!desk_.status_named(name)) return no_such_phone(name);
-  if (!roster_.change(name, *what) && !registry_.change(name, *what)) return no_such_phone(name);
-  means_.use_fleet();
+  const bool joined = !roster_.change(name, *what);
+  if (joined && !registry_.change(name, *what)) return no_such_phone(name);
+  means_.use_fleet(joined);
   means_.note("changed", name);
   return one(name);
 }

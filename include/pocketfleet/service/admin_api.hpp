@@ -33,7 +33,8 @@ struct admin_means {
   std::function<void(std::function<void()>)> in_turn;
   std::function<result<new_phone>(std::string_view text)> read_phone;
   std::function<result<phone_change>(std::string_view text)> read_change;
-  std::function<void()> use_fleet;  ///< roster or registry have changed: the desk gets the new fleet
+  /// Roster or registry have changed: the desk gets the new fleet. `joined`: the registry has.
+  std::function<void(bool joined)> use_fleet;
   std::function<result<reread_file>()> reread;
   std::function<result<saved_file>()> save;
   std::function<void(std::string_view what, std::string_view phone)> note;  ///< for the log
