@@ -34,8 +34,10 @@ std::optional<std::uint64_t> running_on(const json& list, const std::string& nam
 }
 
 std::string as_it_is(const json& phone) {
-  return "weight " + std::to_string(number_of(phone, "weight")) + ", " +
-         counted(number_of(phone, "max_concurrency"), "request") + " at once";
+  const auto most = number_of(phone, "max_concurrency");
+  const auto now = number_of(phone, "permits");
+  return "weight " + std::to_string(number_of(phone, "weight")) + ", " + counted(most, "request") +
+         " at once" + (now < most ? " (" + std::to_string(now) + " now: its slots, or just back)" : "");
 }
 
 /// Until nothing runs on it any more.

@@ -153,7 +153,7 @@ gateway_client::response gateway_client::exchange(std::string_view method, std::
   return {static_cast<int>(got.result_int()), got[http::field::server] == "pocketfleet", got.body()};
 }
 
-void gateway_client::refused(const response& got, std::string why) const {
+void gateway_client::refused(const response& got, const std::string& why) const {
   const bool about_key = got.status == 401 || got.status == 403;
   if (!about_key) throw client_failure(exit_failed, why);
   const std::string remedy = key_.empty() ? "Give it an admin key with --key-file FILE or POCKETFLEET_KEY"

@@ -41,13 +41,13 @@ class gateway_client {
  private:
   struct response;
   response exchange(std::string_view method, std::string_view path, std::string body) const;
-  [[noreturn]] void refused(const response& got, std::string why) const;
+  [[noreturn]] void refused(const response& got, const std::string& why) const;
 
   std::string url_;
   std::string host_;
   std::string port_;
   std::string key_;
-  seconds patience_{60};
+  seconds patience_{30};
 };
 
 /// A phone's name as one part of a path.

@@ -55,6 +55,10 @@ void set_if_other(ordered& entry, const char* key, std::uint32_t now, std::uint3
   changed = true;
 }
 
+error another_file() {
+  return {errc::conflict, "the file is not the one that was read"};
+}
+
 /// What an entry that was added by hand says of itself.
 phone_config as_given(const ordered& entry) {
   const auto number = [&](const char* key) {
@@ -70,16 +74,15 @@ phone_config as_given(const ordered& entry) {
 
 result<std::string> with_changes(std::string_view text, const std::vector<roster::entry>& phones) {
   ordered document = ordered::parse(text, nullptr, false);
-  const error another(errc::conflict, "the file is not the one that was read");
-  if (!document.is_array() && !(document.is_object() && document.contains("phones"))) return another;
+  if (!document.is_array() && !(document.is_object() && document.contains("phones"))) return another_file();
   ordered& list = document.is_array() ? document : document["phones"];
   ordered kept = ordered::array();
   bool changed = false;
   std::size_t of_file = 0;
   for (const roster::entry& e : phones) {
-    if (e.said && of_file >= list.size()) return another;
+    if (e.said && of_file >= list.size()) return another_file();
     ordered entry = e.said ? list[of_file++] : ordered::parse(e.text, nullptr, false);
-    if (!entry.is_object()) return another;
+    if (!entry.is_object()) return another_file();
     changed = changed || e.removed || !e.said;
     if (e.removed) continue;
     const phone_config before = e.said ? *e.said : as_given(entry);
@@ -87,7 +90,7 @@ result<std::string> with_changes(std::string_view text, const std::vector<roster
     set_if_other(entry, "max_concurrency", e.now.max_concurrency, before.max_concurrency, changed);
     kept.push_back(std::move(entry));
   }
-  if (of_file != list.size()) return another;
+  if (of_file != list.size()) return another_file();
   if (!changed) return std::string(text);
   list = std::move(kept);
   std::string out;
@@ -105,7 +108,7 @@ result<void> replace_file(const std::string& file, const std::string& text) {
   struct stat about {};
   if (failed || ::stat(real.c_str(), &about) != 0)
     return error(errc::overloaded, file + ": " + (failed ? failed.message() : "it is gone"));
-  return write_atomically(real.string(), text, about.st_mode & 07777U);
+  return write_atomically(real.string(), text, &about);
 }
 
 }  // namespace pocketfleet

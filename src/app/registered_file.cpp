@@ -96,7 +96,7 @@ std::string render_registered(const std::vector<phone_config>& phones) {
   return dump_json({{"phones", all}}) + "\n";
 }
 
-result<void> write_atomically(const std::string& file, const std::string& text, unsigned mode) {
+result<void> write_atomically(const std::string& file, const std::string& text, const struct ::stat* like) {
   const std::string beside = file + ".new";
   const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failed(beside);
@@ -107,7 +107,12 @@ result<void> write_atomically(const std::string& file, const std::string& text, 
     if (n < 0) break;
     done += static_cast<std::size_t>(n);
   }
-  const bool whole = done == text.size() && ::fchmod(fd, mode) == 0 && ::fsync(fd) == 0;
+  bool whole = done == text.size();
+  if (like != nullptr) {
+    [[maybe_unused]] const int given = ::fchown(fd, like->st_uid, like->st_gid);  // only root may always
+    whole = whole && ::fchmod(fd, like->st_mode & 07777U) == 0;
+  }
+  whole = whole && ::fsync(fd) == 0;
   error why = whole ? error() : failed(beside);
   ::close(fd);
   if (!whole) {

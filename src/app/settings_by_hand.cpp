@@ -6,7 +6,7 @@
 namespace pocketfleet {
 namespace {
 
-error all_of(std::vector<mistake> mistakes) {
+error all_of(const std::vector<mistake>& mistakes) {
   std::string text;
   for (const auto& m : mistakes) text.append(text.empty() ? "" : "; ").append(to_string(m));
   return {errc::bad_request, std::move(text)};
@@ -42,7 +42,7 @@ result<new_phone> parse_new_phone(std::string_view text, const std::string& file
   new_phone out{read_phone({*document, "", mistakes}), std::string(text)};
   auto wrong = mistakes.take();
   if (wrong.empty()) wrong = take_key(out.config, file, fleets_key);
-  if (!wrong.empty()) return all_of(std::move(wrong));
+  if (!wrong.empty()) return all_of(wrong);
   return out;
 }
 
@@ -63,7 +63,7 @@ result<phone_change> parse_phone_change(std::string_view text) {
     read_object(into, all, table);
   }
   auto wrong = mistakes.take();
-  if (!wrong.empty()) return all_of(std::move(wrong));
+  if (!wrong.empty()) return all_of(wrong);
   phone_change out;
   if (document->contains("weight")) out.weight = into.weight;
   if (document->contains("max_concurrency")) out.max_concurrency = into.max_concurrency;

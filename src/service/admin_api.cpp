@@ -8,7 +8,7 @@
 namespace pocketfleet {
 namespace {
 
-constexpr seconds longest_turn{60};  // a disk that takes longer is broken
+constexpr seconds longest_turn{25};  // a disk that takes longer is broken
 
 error no_such_phone(const std::string& name) {
   return {errc::not_found, "there is no phone \"" + name + "\" in the fleet"};
@@ -42,7 +42,7 @@ json as_json(const phone_status& p, std::string_view source) {
 result<bool> read_state(std::string_view body) {
   const auto read = parse_json(body);
   if (!read) return read.error();
-  const error form(errc::bad_request, R"(state: expected {"state":"open"} or {"state":"closed"})");
+  error form(errc::bad_request, R"(state: expected {"state":"open"} or {"state":"closed"})");
   if (!read->is_object() || read->size() != 1 || !read->contains("state")) return form;
   const json& state = read->at("state");
   if (state != "open" && state != "closed") return form;

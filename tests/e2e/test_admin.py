@@ -308,6 +308,7 @@ def test_one_that_joined_by_itself(start, tmp_path):
     assert admin(gateway, "PATCH", path_to("joined"), {"weight": 6})["weight"] == 6
     registered = gateway.file.with_name("phones.json.registered")
     until(lambda: '"weight":6' in registered.read_text(), "it to be kept")
+    assert listed(restarted(start, gateway))["joined"]["weight"] == 6
     assert admin(gateway, "POST", path_to("joined", "/drain"))["drained"] is True
     assert beat().json()["phone"] == "joined"
     assert listed(gateway)["joined"]["drained"] is True
@@ -524,16 +525,25 @@ def test_a_fleet_without_phones_is_not_saved(start, phones):
     assert "at least one phone" in refused(gateway, "POST", "save", None, 409)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(start, phones):
+def test_a_file_that_cannot_be_written(start, phones):
     gateway = start.gateway(phones)
     admin(gateway, "PATCH", path_to(phones[0].name), {"weight": 9})
-    gateway.file.parent.chmod(0o500)
-    try:
-        assert "Permission denied" in refused(gateway, "POST", "save", None, 503)
-    finally:
-        gateway.file.parent.chmod(0o700)
+    text = gateway.file.read_text()
+    beside = gateway.file.with_name("phones.json.new")
+    beside.mkdir()  # where the new one would be written
+    assert "Is a directory" in refused(gateway, "POST", "save", None, 503)
+    assert gateway.file.read_text() == text
+    beside.rmdir()
     assert admin(gateway, "POST", "save")["written"] is True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_keeps_its_owner(start, phones):
+    gateway = start.gateway(phones)
+    os.chown(gateway.file, 12345, 23456)
+    admin(gateway, "PATCH", path_to(phones[0].name), {"weight": 9})
+    assert admin(gateway, "POST", "save")["written"] is True
+    assert (gateway.file.stat().st_uid, gateway.file.stat().st_gid) == (12345, 23456)
 
 
 def test_a_symbolic_link_stays_one(start, phones):

@@ -93,6 +93,7 @@ def test_each_says_what_it_did(gateway, phones):
     assert run(gateway, "undrain", odd)[0] == f"{odd} gets requests again\n"
     assert run(gateway, "set", "pixel-8", "--weight", "4", "--permits", "2")[0] == (
         "pixel-8: weight 4, 2 requests at once\n")
+    assert run(gateway, "set", "pixel-8", "--permits", "64")[0] == "pixel-8: weight 4, 64 requests at once\n"
     assert "until it is closed by hand" in run(gateway, "breaker", "pixel-8", "open")[0]
     assert "held open" in run(gateway, "phones")[0]
     assert run(gateway, "breaker", "pixel-8", "closed")[0] == "pixel-8: its breaker is closed\n"

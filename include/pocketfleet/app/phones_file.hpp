@@ -15,7 +15,8 @@ namespace pocketfleet {
 /// layout becomes ours. Errors: errc::conflict if the result would not be a good file.
 result<std::string> with_changes(std::string_view text, const std::vector<roster::entry>& phones);
 
-/// Writes it atomically, through a symbolic link, with the file's present rights. An error says why not.
+/// Writes it atomically, through a symbolic link, with the file's present rights and owner. An error says why
+/// not.
 result<void> replace_file(const std::string& file, const std::string& text);
 
 }  // namespace pocketfleet
