@@ -5,36 +5,15 @@ import os
 import signal
 import stat
 import threading
-import urllib.parse
 
 import pytest
 
+from admin_side import KEY, admin, ask, listed, path_to, refused
 from client import counted, request
 from harness import until
 
 ODD = "Küche"  # no name for a phone
 NAMES = ["b/c", "d%2Fe f", "#1 ?x=y&z", "~'<i>{}()*;:@=+,$!|^`", "..", "drain"]
-
-
-def admin(gateway, method, path, body=None, status=200):
-    """The JSON of an answer that must have this status."""
-    reply = request(gateway.port, method, "/admin/" + path, body)
-    assert (reply.status, reply.headers["Content-Type"]) == (status, "application/json"), reply
-    return reply.json()
-
-
-def refused(gateway, method, path, body, status):
-    answer = admin(gateway, method, path, body, status)
-    assert isinstance(answer["error"], str) and answer["error"], answer
-    return answer["error"]
-
-
-def path_to(name, what=""):
-    return "phones/" + urllib.parse.quote(name, safe="") + what
-
-
-def listed(gateway):
-    return {p["name"]: p for p in admin(gateway, "GET", "phones")["phones"]}
 
 
 @pytest.fixture
@@ -93,7 +72,7 @@ def test_the_list(start, phones):
                    "model": "qwen2.5:1.5b", "weight": 3, "max_concurrency": 2, "healthy": True, "reason": "",
                    "draining": False, "drained": False, "breaker": "closed", "breaker_held": False, "inflight": 0,
                    "permits": 2, "source": "file"}
-    assert request(gateway.port, "HEAD", "/admin/phones").status == 200
+    assert ask(gateway, "HEAD", "phones").status == 200
 
 
 # ---- drain
@@ -377,7 +356,7 @@ def test_phones_that_are_not_there(fleet, method, what, body, name):
     ("POST", "phones/x/y/drain", 404), ("POST", "phones//drain", 404), ("POST", "phones/", 404), ("POST", "x", 404),
     ("GET", "reload", 405), ("GET", "save", 405), ("POST", "cache", 405)])
 def test_paths_and_methods(fleet, method, path, status):
-    reply = request(fleet.port, method, "/admin/" + path)
+    reply = ask(fleet, method, path)
     assert reply.status == status, reply
 
 
@@ -577,16 +556,16 @@ def test_changes_at_once(start, under_load):
 
     def steer(phone, round_):
         path = path_to(phone.name)
-        answers = [request(gateway.port, *what).status for what in [
-            ("POST", "/admin/" + path + "/drain"),
-            ("PATCH", "/admin/" + path, {"weight": 1 + round_ % 9}),
-            ("POST", "/admin/" + path + "/breaker", {"state": "open" if round_ % 2 else "closed"}),
-            ("DELETE", "/admin/" + path),
-            ("POST", "/admin/phones", phone.entry(max_concurrency=4)),
-            ("POST", "/admin/save"),
-            ("POST", "/admin/" + path + "/breaker", {"state": "closed"}),
-            ("POST", "/admin/" + path + "/undrain"),
-            ("POST", "/admin/reload"),
+        answers = [ask(gateway, *what).status for what in [
+            ("POST", path + "/drain"),
+            ("PATCH", path, {"weight": 1 + round_ % 9}),
+            ("POST", path + "/breaker", {"state": "open" if round_ % 2 else "closed"}),
+            ("DELETE", path),
+            ("POST", "phones", phone.entry(max_concurrency=4)),
+            ("POST", "save"),
+            ("POST", path + "/breaker", {"state": "closed"}),
+            ("POST", path + "/undrain"),
+            ("POST", "reload"),
         ]]
         return answers
 
@@ -595,9 +574,9 @@ def test_changes_at_once(start, under_load):
             for answers in pool.map(steer, others, [round_] * 3):
                 assert answers == [200, 200, 200, 200, 201, 200, 200, 200, 200], answers
         entry = {"host": "10.1.1.1", "name": "once"}
-        codes = list(pool.map(lambda _: request(gateway.port, "POST", "/admin/phones", entry).status, range(6)))
+        codes = list(pool.map(lambda _: ask(gateway, "POST", "phones", entry).status, range(6)))
         assert sorted(codes) == [201] + [409] * 5
-        codes = list(pool.map(lambda _: request(gateway.port, "DELETE", "/admin/phones/once").status, range(6)))
+        codes = list(pool.map(lambda _: ask(gateway, "DELETE", "phones/once").status, range(6)))
         assert sorted(codes) == [200] + [404] * 5
     some_more(loads)
     for load in loads:
@@ -612,6 +591,6 @@ def test_a_client_that_leaves_has_its_change_made(start, phones):
     gateway = start.gateway(phones)
     leaving = Connection(gateway.port)
     leaving.send(f"POST /admin/{path_to(phones[0].name, '/drain')} HTTP/1.1\r\nHost: localhost\r\n"
-                 "Content-Length: 0\r\n\r\n")
+                 f"Authorization: Bearer {KEY}\r\nContent-Length: 0\r\n\r\n")
     leaving.reset()
     until(lambda: listed(gateway)[phones[0].name]["drained"], "the change to be made")

@@ -15,7 +15,8 @@ import time
 
 import pytest
 
-from client import counted, request
+from admin_side import KEY, admin, listed
+from client import counted
 from harness import program, until
 
 BOUND = 30.0
@@ -23,7 +24,7 @@ BOUND = 30.0
 
 def run(gateway, *arguments, code=0, env=None, url=None):
     """(standard output, standard error) of `pocketfleet ARGUMENTS`, which must end with this code."""
-    where = {"POCKETFLEET_URL": url or gateway.url, "POCKETFLEET_KEY": "", "NO_COLOR": "", **(env or {})}
+    where = {"POCKETFLEET_URL": url or gateway.url, "POCKETFLEET_KEY": KEY, "NO_COLOR": "", **(env or {})}
     done = subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=BOUND, env={**os.environ, **where}, check=False)
     assert done.returncode == code, done
@@ -45,10 +46,6 @@ def phones(start):
 def gateway(start, phones):
     first, second = phones
     return start.gateway([first.entry(name="pixel-8", weight=2), second.entry(name="b/c #1 %41")])
-
-
-def listed(gateway):
-    return {p["name"]: p for p in request(gateway.port, "GET", "/admin/phones").json()["phones"]}
 
 
 # ---- what is told
@@ -73,7 +70,7 @@ def test_the_table_is_aligned(gateway, phones):
 
 
 def test_json_is_the_apis(gateway):
-    assert as_json(gateway, "phones") == request(gateway.port, "GET", "/admin/phones").json()
+    assert as_json(gateway, "phones") == admin(gateway, "GET", "phones")
     assert as_json(gateway, "drain", "pixel-8")["drained"] is True
     assert as_json(gateway, "undrain", "pixel-8") == listed(gateway)["pixel-8"]
     assert as_json(gateway, "set", "pixel-8", "--weight", "7")["weight"] == 7
@@ -119,13 +116,13 @@ def test_each_says_what_it_did(gateway, phones):
 
 
 def test_drain_waits_until_nothing_runs(gateway, phones):
-    streams = [gateway.ask_stream(tokens=150).begun() for _ in range(2)]
+    streams = [gateway.ask_stream(tokens=400).begun() for _ in range(2)]
     done = []
     waiting = threading.Thread(target=lambda: done.append(run(gateway, "drain", "pixel-8", "--wait")))
     waiting.start()
     until(lambda: listed(gateway)["pixel-8"]["drained"], "it to be drained")
     assert listed(gateway)["pixel-8"]["inflight"] == 1 and not done
-    assert [s.finish().text() for s in streams] == [counted(150)] * 2
+    assert [s.finish().text() for s in streams] == [counted(400)] * 2
     waiting.join(BOUND)
     assert done == [("pixel-8 is drained, and nothing runs on it\n", "")]
     assert listed(gateway)["pixel-8"]["inflight"] == 0
@@ -143,7 +140,8 @@ def test_drain_does_not_wait_for_ever(gateway):
 
 def test_waiting_ends_when_the_gateway_does(start, gateway):
     streams = [gateway.ask_stream(tokens=100000).begun() for _ in range(2)]
-    waiting = start.process("drain", [program(), "drain", "pixel-8", "--wait", "--gateway", gateway.url])
+    waiting = start.process("drain", [program(), "drain", "pixel-8", "--wait", "--gateway", gateway.url],
+                            env={"POCKETFLEET_KEY": KEY})
     until(lambda: listed(gateway)["pixel-8"]["drained"], "it to be drained")
     gateway.kill()
     assert waiting.wait(BOUND) == 3
@@ -172,7 +170,7 @@ class Terminal:
     def __init__(self, gateway, *arguments, rows=24, columns=100):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.environ.update(POCKETFLEET_URL=gateway.url, TERM="xterm", NO_COLOR="")
+            os.environ.update(POCKETFLEET_URL=gateway.url, POCKETFLEET_KEY=KEY, TERM="xterm", NO_COLOR="")
             os.execv(program(), [program(), *arguments])
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.text, self.status = "", None
@@ -210,7 +208,7 @@ class Terminal:
 def test_top_redraws_and_gives_the_terminal_back(gateway, how):
     top = Terminal(gateway, "top")
     seen = top.until("pixel-8 .*\x1b\\[32mup")
-    request(gateway.port, "POST", "/admin/phones/pixel-8/drain")
+    admin(gateway, "POST", "phones/pixel-8/drain")
     seen = top.until("pixel-8 .*\x1b\\[33mdrained", seen)
     top.until(r"requests \d+ \(\d+\.\d/s\)   tokens", seen)
     if how == "key":
@@ -225,7 +223,7 @@ def test_top_fits_the_terminal(start):
     phones = start.sim(30)
     gateway = start.gateway(phones)
     top = Terminal(gateway, "top", rows=12, columns=40)
-    request(gateway.port, "POST", f"/admin/phones/{phones[20].name}/drain")
+    admin(gateway, "POST", f"phones/{phones[20].name}/drain")
     top.until(r"\x1b\[H[^H]*NAME[^\n]*\n" + re.escape(phones[20].name) + "[^H]*and 23 more")
     os.kill(top.pid, signal.SIGTERM)
     assert top.end() == 0
@@ -247,7 +245,8 @@ def test_top_waits_for_a_gateway_that_is_away(start, gateway):
 def test_colour_only_where_it_is_wanted(gateway):
     for env, coloured in [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]:
         master, slave = pty.openpty()
-        where = {**os.environ, "TERM": "xterm", "NO_COLOR": "", "POCKETFLEET_URL": gateway.url, **env}
+        where = {**os.environ, "TERM": "xterm", "NO_COLOR": "", "POCKETFLEET_URL": gateway.url,
+                 "POCKETFLEET_KEY": KEY, **env}
         subprocess.run([program(), "phones"], stdin=subprocess.DEVNULL, stdout=slave, timeout=BOUND, env=where,
                        check=True)
         os.close(slave)
@@ -304,7 +303,7 @@ class Doorkeeper(threading.Thread):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_wanted(gateway, tmp_path, status):
     door = Doorkeeper(status)
-    _, errors = run(gateway, "phones", code=4, url=door.url)
+    _, errors = run(gateway, "phones", code=4, url=door.url, env={"POCKETFLEET_KEY": ""})
     assert "not for?[31m you" in errors and "--key-file" in errors and "POCKETFLEET_KEY" in errors
     assert "authorization" not in door.head.lower()
 
