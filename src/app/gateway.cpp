@@ -42,14 +42,15 @@ gateway::gateway(const configuration& c)
       embeddings_(desk_, books_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       catalog_(desk_),
+      admin_(desk_, dispatch_, roster_, registry_, means()),
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
       signals_(workers_[0]->context),
       grace_(workers_[0]->context),
-      reports_(loops(), [this] { return state_in_words(); }) {
+      reports_(loops(), [this] { return state_in_words(); }),
+      digest_(c.digest),
+      phones_key_(c.gateway.registration.api_key) {
   face_.door = &keys_;
-  use_keys(c.gateway);
-  face_.use_tls(c.gateway.tls_loaded);
   face_.complain = [](std::string_view what, std::string_view why) {
     log(log_level::warning, what, {{"why", why}});
   };
@@ -58,7 +59,7 @@ gateway::gateway(const configuration& c)
   server& first = *workers_[0]->listener;
   prober_ = std::make_shared<prober>(workers_[0]->context.get_executor(), first.shared_phones(), desk_,
                                      books_, settings_.service.probe);
-  registry_.configure(c.gateway.registration, c.phones);
+  take(c);
   restore_registered();
   use_fleet();
 }
@@ -86,21 +87,34 @@ void gateway::restore_registered() {
        {"kept_as", moved ? std::string_view(aside) : std::string_view(file)}});
 }
 
-/// The registry's fleet becomes the desk's.
+/// What a file says, without telling the desk.
+void gateway::take(const configuration& c) {
+  roster_.take_file(c.phones);
+  registry_.configure(c.gateway.registration, roster_.phones());
+  use_keys(c.gateway);
+  face_.use_tls(c.gateway.tls_loaded);
+}
+
+/// The roster's and the registry's fleet becomes the desk's.
 void gateway::use_fleet(std::unique_ptr<policy> chosen) {
   const std::lock_guard lock(fleet_mutex_);
+  registry_.configure(roster_.phones());
   desk_.configure(registry_.fleet(), std::move(chosen));
 }
 
 void gateway::on_fleet_change(const registry::taken& what) {
   use_fleet();
   asio::post(workers_[0]->context, [this] { prober_->sync(); });
-  if (const std::string& file = settings_.registration.registered_file; !file.empty()) {
-    const std::lock_guard lock(fleet_mutex_);  // what is kept last is the newest
-    kept_.keep(file, render_registered(registry_.registered()));
-  }
+  keep_registered();
   log(log_level::info, what.joined ? "a phone has joined" : "a phone has moved",
       {{"phone", std::string_view(what.phone)}, {"address", std::string_view(what.address)}});
+}
+
+void gateway::keep_registered() {
+  const std::string& file = settings_.registration.registered_file;
+  if (file.empty()) return;
+  const std::lock_guard lock(fleet_mutex_);  // what is kept last is the newest
+  kept_.keep(file, render_registered(registry_.registered()));
 }
 
 std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) {
@@ -155,6 +169,7 @@ std::vector<route> gateway::routes() {
   for (auto& r : embeddings_.routes()) all.push_back(std::move(r));
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));
+  for (auto& r : admin_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET",
                  [](http_call& call) -> task<> {
                    std::string body(phone_setup_script());
@@ -201,6 +216,7 @@ result<std::uint16_t> gateway::listen(std::optional<int> listening) {
 }
 
 void gateway::catch_signals(const std::string& file) {
+  file_ = file;
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
   next_signal(file);
 }
@@ -283,28 +299,34 @@ void gateway::next_signal(const std::string& file) {
   });
 }
 
-void gateway::reread(const std::string& file) {
+reread_file gateway::reread(const std::string& file) {
   const reload_notice told;
+  reread_file out;
   const auto loaded = load_configuration(file);
   metrics_.on_reload(loaded.ok());
   if (!loaded.ok()) {
-    for (const auto& m : loaded.mistakes)
-      log(log_level::error, "the file is not taken", {{"mistake", to_string(m, file)}});
+    for (const auto& m : loaded.mistakes) {
+      out.mistakes.push_back(to_string(m, file));
+      log(log_level::error, "the file is not taken", {{"mistake", out.mistakes.back()}});
+    }
     log(log_level::error, "the old fleet goes on", {{"file", file}});
-    return;
+    return out;
   }
   reload(loaded.value);
-  if (what_needs_a_restart(loaded.value.gateway) != what_needs_a_restart(settings_)) {
+  digest_ = loaded.value.digest;
+  phones_key_ = loaded.value.gateway.registration.api_key;
+  out.phones = loaded.value.phones.size();
+  out.needs_restart = what_needs_a_restart(loaded.value.gateway) != what_needs_a_restart(settings_);
+  if (out.needs_restart) {
     log(log_level::warning, "a setting has changed that needs a restart", {{"file", file}});
   }
   log(log_level::info, "the file was reread",
-      {{"file", file}, {"phones", static_cast<std::int64_t>(loaded.value.phones.size())}});
+      {{"file", file}, {"phones", static_cast<std::int64_t>(out.phones)}});
+  return out;
 }
 
 void gateway::reload(const configuration& c) {
-  use_keys(c.gateway);
-  face_.use_tls(c.gateway.tls_loaded);
-  registry_.configure(c.gateway.registration, c.phones);
+  take(c);
   use_fleet(make_policy(c.gateway.policy));
   asio::post(workers_[0]->context, [this] { prober_->sync(); });
 }

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <map>
 
+#include "pocketfleet/app/client.hpp"
 #include "pocketfleet/app/commands.hpp"
 #include "pocketfleet/app/log.hpp"
 
@@ -107,8 +108,11 @@ int run(int argc, char** argv) {
   sim_command->add_option("--other-models", sim.other_models, "Ollama's other models, with commas between")
       ->delimiter(',');
 
+  const auto run_client = pocketfleet::add_client_commands(app);
+
   try {
     app.parse(argc, argv);
+    if (const auto code = run_client()) return *code;
     if (*serve_command) return pocketfleet::serve(serve);
     if (*check_command) return pocketfleet::check(file);
     if (*invite_command) return pocketfleet::invite(invite);

@@ -104,11 +104,13 @@ void add_phones(table& t, const std::vector<phone_status>& phones) {
   };
   each("pocketfleet_phone_healthy", "1 if the phone gets requests.",
        [](const phone_status& p) { return p.healthy ? 1.0 : 0.0; });
+  each("pocketfleet_phone_drained", "1 if the phone was drained by hand: it gets no new requests.",
+       [](const phone_status& p) { return p.drained ? 1.0 : 0.0; });
   each("pocketfleet_phone_in_flight", "Requests that run on the phone.",
        [](const phone_status& p) { return static_cast<double>(p.in_flight); });
   each("pocketfleet_phone_permits", "Requests that the phone may run at once now.",
        [](const phone_status& p) { return static_cast<double>(p.permits); });
-  each("pocketfleet_phone_weight", "The phone's weight in the file.",
+  each("pocketfleet_phone_weight", "The phone's weight.",
        [](const phone_status& p) { return static_cast<double>(p.config.weight); });
   each("pocketfleet_phone_resting",
        "1 if the phone rests, 0.5 if it is spared: too hot, too slow, battery low.",

@@ -42,6 +42,15 @@ std::optional<phone_config> read_one(const json& from) {
     return std::nullopt;
   }
   p.port = port->get<std::uint16_t>();
+  const auto changed = [&](const char* key, std::uint32_t most, std::uint32_t& field) {
+    const auto found = from.find(key);
+    if (found == from.end()) return true;
+    if (!found->is_number_unsigned() || *found < 1 || *found > most) return false;
+    field = found->get<std::uint32_t>();
+    return true;
+  };
+  if (!changed("weight", 1000, p.weight) || !changed("max_concurrency", 64, p.max_concurrency))
+    return std::nullopt;
   return p;
 }
 
@@ -81,11 +90,13 @@ std::string render_registered(const std::vector<phone_config>& phones) {
                    {"host", p.host},
                    {"port", p.port},
                    {"engine", to_string(p.engine)}});
+    if (p.weight != 1) all.back()["weight"] = p.weight;
+    if (p.max_concurrency != 1) all.back()["max_concurrency"] = p.max_concurrency;
   }
   return dump_json({{"phones", all}}) + "\n";
 }
 
-result<void> write_atomically(const std::string& file, const std::string& text) {
+result<void> write_atomically(const std::string& file, const std::string& text, const struct ::stat* like) {
   const std::string beside = file + ".new";
   const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failed(beside);
@@ -96,7 +107,12 @@ result<void> write_atomically(const std::string& file, const std::string& text) 
     if (n < 0) break;
     done += static_cast<std::size_t>(n);
   }
-  const bool whole = done == text.size() && ::fsync(fd) == 0;
+  bool whole = done == text.size();
+  if (like != nullptr) {
+    [[maybe_unused]] const int given = ::fchown(fd, like->st_uid, like->st_gid);  // only root may always
+    whole = whole && ::fchmod(fd, like->st_mode & 07777U) == 0;
+  }
+  whole = whole && ::fsync(fd) == 0;
   error why = whole ? error() : failed(beside);
   ::close(fd);
   if (!whole) {

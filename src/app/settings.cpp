@@ -22,15 +22,14 @@ namespace {
 
 constexpr std::size_t largest_file = std::size_t{4} << 20U;
 
-loaded_configuration refused(std::string path, std::string found, std::string expected) {
+loaded_configuration refused(mistake why) {
   loaded_configuration out;
-  out.mistakes.push_back({std::move(path), std::move(found), std::move(expected)});
+  out.mistakes.push_back(std::move(why));
   return out;
 }
 
-loaded_configuration too_large(std::size_t bytes) {
-  return refused("", std::to_string(bytes) + " bytes",
-                 "at most " + std::to_string(largest_file) + " bytes (4 MiB)");
+mistake too_large(std::size_t bytes) {
+  return {"", std::to_string(bytes) + " bytes", "at most " + std::to_string(largest_file) + " bytes (4 MiB)"};
 }
 
 void read_document(configuration& into, const place& from) {
@@ -148,40 +147,50 @@ loaded_configuration load_configuration(const std::string& file) {
   return loaded;
 }
 
-loaded_configuration load_without_token(const std::string& file) {
+text_or_mistake read_text(const std::string& file) {
+  const auto refuse = [](std::string found, std::string expected) {
+    return text_or_mistake{{}, mistake{"", std::move(found), std::move(expected)}};
+  };
   // Without O_NONBLOCK a named pipe would hold up the start, or the reload of a gateway that is serving.
   const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat about {};
   if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
-    return refused("", std::generic_category().message(errno), "a file that can be read");
+    return refuse(std::generic_category().message(errno), "a file that can be read");
   }
-  if (S_ISDIR(about.st_mode)) return refused("", "a directory", "a file");
-  if (!S_ISREG(about.st_mode)) return refused("", "a device or a pipe", "a file");
-  if (about.st_size > static_cast<off_t>(largest_file)) {
-    return too_large(static_cast<std::size_t>(about.st_size));
-  }
+  if (S_ISDIR(about.st_mode)) return refuse("a directory", "a file");
+  if (!S_ISREG(about.st_mode)) return refuse("a device or a pipe", "a file");
+  if (about.st_size > static_cast<off_t>(largest_file))
+    return {{}, too_large(static_cast<std::size_t>(about.st_size))};
 
   std::string text(static_cast<std::size_t>(about.st_size), '\0');
   std::size_t size = 0;
   while (size < text.size()) {
     const auto n = ::read(opened.fd(), text.data() + size, text.size() - size);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return refused("", std::generic_category().message(errno), "a file that can be read");
+    if (n < 0) return refuse(std::generic_category().message(errno), "a file that can be read");
     if (n == 0) break;  // it was cut while it was being read: what is left decides
     size += static_cast<std::size_t>(n);
   }
   text.resize(size);
-  loaded_configuration loaded = parse_configuration(text);
-  if (loaded.ok()) resolve_paths(loaded.value, file);
+  return {std::move(text), std::nullopt};
+}
+
+loaded_configuration load_without_token(const std::string& file) {
+  auto read = read_text(file);
+  if (read.wrong) return refused(std::move(*read.wrong));
+  loaded_configuration loaded = parse_configuration(read.text);
+  if (!loaded.ok()) return loaded;
+  resolve_paths(loaded.value, file);
+  loaded.value.digest = sha256_hex(read.text);
   return loaded;
 }
 
 loaded_configuration parse_configuration(std::string_view text) {
-  if (text.size() > largest_file) return too_large(text.size());
+  if (text.size() > largest_file) return refused(too_large(text.size()));
   json document;
   if (auto fault = read_json(text, document)) {
-    return refused("line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column),
-                   std::move(fault->what), fault->expected.empty() ? "JSON" : std::move(fault->expected));
+    return refused({"line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column),
+                    std::move(fault->what), fault->expected.empty() ? "JSON" : std::move(fault->expected)});
   }
   loaded_configuration out;
   mistake_list mistakes;
@@ -192,8 +201,11 @@ loaded_configuration parse_configuration(std::string_view text) {
 }
 
 std::string to_string(const mistake& m, const std::string& file) {
-  return file + ": " + (m.path.empty() ? "" : m.path + ": ") + "found " + m.found + ", expected " +
-         m.expected;
+  return file + ": " + to_string(m);
+}
+
+std::string to_string(const mistake& m) {
+  return (m.path.empty() ? "" : m.path + ": ") + "found " + m.found + ", expected " + m.expected;
 }
 
 }  // namespace pocketfleet

@@ -86,6 +86,15 @@ void read_token_digest(phone_config& into, const place& from) {
   into.token_sha256 = *text;
 }
 
+std::string lower(std::string text) {
+  for (auto& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
+}  // namespace
+
 const std::vector<setting<phone_config>>& phone_table() {
   static const std::vector<setting<phone_config>> table{
       {"host", read_host, nullptr},
@@ -115,14 +124,20 @@ const std::vector<setting<phone_config>>& phone_table() {
   return table;
 }
 
-std::string lower(std::string text) {
-  for (auto& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+phone_config read_phone(const place& from) {
+  phone_config phone;
+  if (!from.value.is_object()) {
+    from.refuse(R"(an object such as {"host": "192.168.1.50"})");
+    return phone;
   }
-  return text;
+  read_object(phone, from, phone_table());
+  if (!from.value.contains("host"))
+    from.mistakes.add(from.path_to("host"), "nothing", check_host("").expected);
+  if (phone.id.empty() && !phone.token_sha256.empty())
+    from.mistakes.add(from.path_to("token_sha256"), "no id", "\"id\" beside it: whose token it is");
+  if (phone.name.empty() && !phone.host.empty()) phone.name = join_host_port(phone.host, phone.port);
+  return phone;
 }
-
-}  // namespace
 
 std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
   if (!from.value.is_array() || (from.value.empty() && !others_may_join)) {
@@ -135,25 +150,20 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
   std::unordered_map<std::string, std::string> ids;
   for (std::size_t i = 0; i < from.value.size(); ++i) {
     const auto at = from.item(i);
-    if (!at.value.is_object()) {
-      at.refuse(R"(an object such as {"host": "192.168.1.50"})");
-      continue;
-    }
-    phone_config phone;
-    read_object(phone, at, phone_table());
-    if (!at.value.contains("host")) at.mistakes.add(at.path_to("host"), "nothing", check_host("").expected);
+    phone_config phone = read_phone(at);
+    if (!at.value.is_object()) continue;
 
+    bool second = false;  // at its address
     if (!phone.host.empty()) {
       const auto address = join_host_port(phone.host, phone.port);
       const auto [first, fresh] = addresses.try_emplace(lower(address), at.path);
-      if (!fresh) {
+      second = !fresh;
+      if (second) {
         at.mistakes.add(at.path, "the address " + address,
                         "an address of its own; " + first->second + " has this one");
-      } else if (phone.name.empty()) {
-        phone.name = address;
       }
     }
-    if (!phone.name.empty()) {
+    if (!phone.name.empty() && !(second && !at.value.contains("name"))) {
       const auto [first, fresh] = names.try_emplace(phone.name, at.path);
       if (!fresh) {
         at.mistakes.add(at.path_to("name"), describe(json(phone.name)),
@@ -166,8 +176,6 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
         at.mistakes.add(at.path_to("id"), describe(json(phone.id)),
                         "an id of its own; " + first->second + " has this one");
       }
-    } else if (!phone.token_sha256.empty()) {
-      at.mistakes.add(at.path_to("token_sha256"), "no id", "\"id\" beside it: whose token it is");
     }
     phones.push_back(std::move(phone));
   }

@@ -15,6 +15,12 @@ const std::vector<setting<gateway_settings>>& gateway_table();
 /// Reads the `gateway` object: each key by the table, then what depends on several.
 void read_gateway(gateway_settings& into, const place& from);
 
+/// Every key of a phone.
+const std::vector<setting<phone_config>>& phone_table();
+
+/// Reads one phone; without a name it is called by its address.
+phone_config read_phone(const place& from);
+
 /// Reads the array of phones; it may be empty only if others may join.
 std::vector<phone_config> read_phones(const place& from, bool others_may_join);
 

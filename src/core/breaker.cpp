@@ -14,6 +14,7 @@ std::string_view to_string(breaker_state state) {
 }
 
 breaker_state breaker::state(time_point now) {
+  if (held_open_) return breaker_state::open;
   if (state_ == breaker_state::open && now >= open_until_) {
     state_ = breaker_state::half_open;
     successes_ = 0;
@@ -68,6 +69,13 @@ void breaker::end(verdict v, time_point now, std::minstd_rand& random, bool tria
 
 void breaker::reachable(time_point now) {
   if (state(now) == breaker_state::open && opened_by_connect_) open_until_ = now;
+}
+
+void breaker::close() {
+  held_open_ = trial_running_ = false;
+  state_ = breaker_state::closed;
+  failures_ = connect_failures_ = openings_ = 0;
+  closed_at_ = time_point::min();
 }
 
 double breaker::ramp(time_point now) const {

@@ -53,6 +53,11 @@ std::vector<granted> dispatcher::configure(std::span<const phone_config> configs
         return p && !c.id.empty() && p->config.id == c.id;
       });
       if (before != phones_.rend()) fresh->take_over(**before);
+      if (const auto away = away_.find(c.id); away != away_.end()) {
+        fresh->drained = away->second.drained;
+        if (away->second.breaker_held) fresh->cut_out.hold_open();
+        away_.erase(away);
+      }
       phones_.push_back(std::move(fresh));
       phones_.back()->engine = c.engine;
     } else {
@@ -64,7 +69,7 @@ std::vector<granted> dispatcher::configure(std::span<const phone_config> configs
     rebuild(*phones_[index(id)], id);
     order_.push_back(id);
   }
-  forget_drained();
+  forget_ended();
   return serve_queue(now);
 }
 
@@ -101,9 +106,16 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   p.target = std::move(target);
 }
 
-void dispatcher::forget_drained() {
+void dispatcher::forget_ended() {
   for (auto& p : phones_) {
-    if (p && p->removed && p->in_flight == 0) p.reset();
+    if (!p || !p->removed || p->in_flight > 0) continue;
+    const said by_hand{p->drained, p->cut_out.held_open()};
+    const bool elsewhere = std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
+      return phones_[index(id)]->config.id == p->config.id;
+    });
+    if (!p->config.id.empty() && !elsewhere && (by_hand.drained || by_hand.breaker_held))
+      away_.insert_or_assign(p->config.id, by_hand);
+    p.reset();
   }
 }
 
@@ -161,7 +173,7 @@ bool dispatcher::serves(const phone& p, const want& wanted) const {
 }
 
 bool dispatcher::usable(phone& p, time_point now) const {
-  return p.state == health::up && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
+  return p.state == health::up && !p.drained && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
          p.condition.kind(now) != rest_kind::hard;
 }
 
@@ -260,7 +272,7 @@ std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
       continue;
     }
     capable = true;
-    if (contains(wanted.avoid, id)) continue;
+    if (contains(wanted.avoid, id) || p.drained || p.cut_out.held_open()) continue;
     if (wanted.which == turn::rescue) return std::nullopt;  // it may come back before the client gives up
     if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
     if (p.state != health::up) continue;
@@ -321,7 +333,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
     const double held = std::chrono::duration<double>(now - what.since).count();
     mean_held_ = mean_held_ == 0 ? held : mean_held_ + held_memory * (held - mean_held_);
   }
-  if (p.removed) forget_drained();
+  if (p.removed) forget_ended();
   return serve_queue(now);
 }
 
@@ -343,7 +355,7 @@ seconds dispatcher::expected_wait() const {
   std::uint32_t all = 0;
   for (const phone_id id : order_) {
     const phone& p = *phones_[index(id)];
-    if (p.state == health::up) all += p.config.max_concurrency;
+    if (p.state == health::up && !p.drained) all += p.config.max_concurrency;
   }
   const double wait = all == 0 ? 0.0 : mean_held_ * static_cast<double>(queue_.size() + 1) / all;
   return std::clamp(seconds{static_cast<std::int64_t>(std::ceil(wait))}, seconds{1}, seconds{60});

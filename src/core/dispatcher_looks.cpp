@@ -19,21 +19,25 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   s.engine = p.engine;
   s.state = p.state;
   s.breaker = p.cut_out.state(now);
+  s.breaker_held = p.cut_out.held_open();
   s.draining = p.removed;
+  s.drained = p.drained;
   s.suspect = p.suspect;
   s.quiet = quiet(p, now);
   s.rests = p.condition.kind(now);
   s.resting = p.condition.reason(now);
   s.reads = p.reads;
   if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
-  s.healthy = !p.removed && p.state == health::up && p.engine != engine_kind::unknown &&
+  s.healthy = !p.removed && !p.drained && p.state == health::up && p.engine != engine_kind::unknown &&
               s.breaker != breaker_state::open && s.rests != rest_kind::hard;
   if (p.removed)
-    s.reason = "removed from the file; its last requests are being finished";
+    s.reason = "removed from the fleet; its last requests are being finished";
+  else if (p.drained)
+    s.reason = p.in_flight > 0 ? "drained by hand; its last requests are being finished" : "drained by hand";
   else if (p.state != health::up)
     s.reason = p.state == health::unknown ? "not looked at yet" : p.reason;
   else if (s.breaker == breaker_state::open)
-    s.reason = "failed too often; resting";
+    s.reason = s.breaker_held ? "its breaker was opened by hand" : "failed too often; resting";
   else if (s.rests == rest_kind::hard)
     s.reason = s.resting;
   s.in_flight = p.in_flight;
@@ -58,6 +62,19 @@ std::optional<phone_status> dispatcher::status_of(std::string_view id, time_poin
     phone& p = *phones_[index(each)];
     if (p.config.id == id) return look_at(p, now);
   }
+  return std::nullopt;
+}
+
+dispatcher::phone* dispatcher::named(std::string_view name) {
+  for (const phone_id each : order_) {
+    phone& p = *phones_[index(each)];
+    if (p.config.name == name) return &p;
+  }
+  return nullptr;
+}
+
+std::optional<phone_status> dispatcher::status_named(std::string_view name, time_point now) {
+  if (phone* p = named(name)) return look_at(*p, now);
   return std::nullopt;
 }
 

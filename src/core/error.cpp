@@ -12,6 +12,9 @@ std::string_view to_string(errc code) {
     case errc::rate_limited: return "rate_limited";
     case errc::model_not_found: return "model_not_found";
     case errc::unsupported: return "unsupported";
+    case errc::not_found: return "not_found";
+    case errc::conflict: return "conflict";
+    case errc::bad_file: return "bad_file";
     case errc::not_served: return "not_served";
     case errc::rejected: return "rejected";
     case errc::no_phone: return "no_phone";

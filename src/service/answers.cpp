@@ -38,6 +38,13 @@ void answers::forget(const cache_key& key, const std::shared_ptr<generation>& ma
   if (const auto it = making_.find(key); it != making_.end() && it->second.lock() == made) making_.erase(it);
 }
 
+std::size_t answers::clear() {
+  const std::lock_guard lock(mutex_);
+  const std::size_t kept = cache_.size();
+  cache_.clear();
+  return kept;
+}
+
 cache_status answers::status() const {
   const std::lock_guard lock(mutex_);
   return {cache_.size(), cache_.bytes(), hits_, misses_, joined_, cache_.evictions()};

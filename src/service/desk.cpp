@@ -101,6 +101,21 @@ std::optional<phone_status> desk::hear(std::string_view id, const telemetry& rea
   return dispatcher_.status_of(id, clock::now());
 }
 
+std::optional<phone_status> desk::drain(std::string_view name, bool drained) {
+  run([&](dispatcher& d, time_point now) { return d.drain(name, drained, now); });
+  return status_named(name);
+}
+
+std::optional<phone_status> desk::hold_breaker_open(std::string_view name, bool open) {
+  run([&](dispatcher& d, time_point now) { return d.hold_breaker_open(name, open, now); });
+  return status_named(name);
+}
+
+std::optional<phone_status> desk::status_named(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.status_named(name, clock::now());
+}
+
 void desk::tick() {
   run([](dispatcher& d, time_point now) { return d.tick(now); });
 }

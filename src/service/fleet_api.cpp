@@ -33,7 +33,7 @@ task<> ask_api::health(http_call& call) {
   std::size_t wanted = 0;
   for (const auto& p : desk_.status()) {
     if (p.healthy) ++healthy;
-    if (!p.draining) ++wanted;
+    if (!p.draining && !p.drained) ++wanted;
     json one{
         {"name", p.config.name},
         {"host", p.config.host},
@@ -53,6 +53,7 @@ task<> ask_api::health(http_call& call) {
         {"draining", p.draining},
         {"suspect", p.suspect},
     };
+    one["drained"] = p.drained;
     one["quiet"] = p.quiet;
     one["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
     one["telemetry"] = p.reads ? as_json(*p.reads, p.heard_ago.value_or(seconds{0})) : json(nullptr);

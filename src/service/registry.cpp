@@ -25,6 +25,15 @@ std::string as_text(const std::string& host, std::uint16_t port) {
 void registry::configure(const registration_settings& settings, std::vector<phone_config> of_file) {
   const std::lock_guard lock(mutex_);
   settings_ = settings;
+  take_file(std::move(of_file));
+}
+
+void registry::configure(std::vector<phone_config> of_file) {
+  const std::lock_guard lock(mutex_);
+  take_file(std::move(of_file));
+}
+
+void registry::take_file(std::vector<phone_config> of_file) {
   for (const auto& p : of_file) {
     const phone_config* before = p.id.empty() ? nullptr : this->of_file(p.id);
     if (before != nullptr && (before->host != p.host || before->port != p.port)) found_.erase(p.id);
@@ -32,11 +41,27 @@ void registry::configure(const registration_settings& settings, std::vector<phon
   file_ = std::move(of_file);
 }
 
+bool registry::change(std::string_view name, const phone_change& what) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [id, f] : found_) {
+    if (f.name != name || of_file(id) != nullptr) continue;
+    if (what.weight) f.weight = *what.weight;
+    if (what.max_concurrency) f.max_concurrency = *what.max_concurrency;
+    return true;
+  }
+  return false;
+}
+
+bool registry::forget(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  return found_.erase(id) != 0;
+}
+
 void registry::restore(std::vector<phone_config> registered) {
   const std::lock_guard lock(mutex_);
   for (auto& p : registered) {
     if (found_.size() >= settings_.most) break;
-    found_.insert_or_assign(p.id, found{p.name, p.engine, {p.host, p.port}, {}});
+    found_.insert_or_assign(p.id, found{p.name, p.engine, p.weight, p.max_concurrency, {p.host, p.port}, {}});
   }
 }
 
@@ -44,6 +69,11 @@ bool registry::listens() const {
   const std::lock_guard lock(mutex_);
   return !settings_.token_sha256.empty() ||
          std::any_of(file_.begin(), file_.end(), [](const auto& p) { return !p.token_sha256.empty(); });
+}
+
+bool registry::lets_join() const {
+  const std::lock_guard lock(mutex_);
+  return settings_.mode == registration_mode::open;
 }
 
 bool registry::knows(const std::string& token_sha256) const {
@@ -94,7 +124,7 @@ result<void> registry::make_room(const place& at, const std::string& id) {
   for (const auto& p : file_) {
     if (p.id == id || place_of(p) != at) continue;
     if (p.id.empty()) return error(errc::forbidden, "the phone " + p.name + " of the file has that address");
-    found_.insert_or_assign(p.id, found{p.name, p.engine, {}, {}});
+    found_.insert_or_assign(p.id, found{.name = p.name, .engine = p.engine});
   }
   for (auto& [other, f] : found_) {
     if (other != id && f.at == at) f.at = {};
@@ -187,6 +217,8 @@ std::vector<phone_config> registry::fleet() const {
     p.host = f.at.host;
     p.port = f.at.port;
     p.engine = f.engine;
+    p.weight = f.weight;
+    p.max_concurrency = f.max_concurrency;
     p.id = id;
     p.api_key = settings_.api_key;
     out.push_back(std::move(p));
@@ -204,6 +236,8 @@ std::vector<phone_config> registry::registered() const {
     p.host = f.at.host;
     p.port = f.at.port;
     p.engine = f.engine;
+    p.weight = f.weight;
+    p.max_concurrency = f.max_concurrency;
     p.id = id;
     out.push_back(std::move(p));
   }

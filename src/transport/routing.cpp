@@ -8,10 +8,35 @@ std::string_view path_of(std::string_view target) {
   return target.substr(0, target.find('?'));
 }
 
+namespace {
+
+/// What stands in the path for the part between what is `before` and `behind` it; empty if the path is
+/// another.
+std::string_view between(std::string_view before, std::string_view path, std::string_view behind) {
+  if (path.size() <= before.size() + behind.size() || !path.starts_with(before) || !path.ends_with(behind))
+    return {};
+  path.remove_prefix(before.size());
+  path.remove_suffix(behind.size());
+  return path;
+}
+
+/// As it was sent.
+std::string_view open_part(const route& r, std::string_view path) {
+  if (r.path.ends_with("/*")) return between(r.path.substr(0, r.path.size() - 1), path, {});
+  const auto brace = r.path.find('{');
+  if (brace == std::string_view::npos) return {};
+  const std::string_view part = between(r.path.substr(0, brace), path, r.path.substr(r.path.find('}') + 1));
+  return part.find('/') == std::string_view::npos ? part : std::string_view{};
+}
+
+}  // namespace
+
 bool is_for(const route& r, std::string_view path) {
-  if (!r.path.ends_with("/*")) return r.path == path;
-  const std::string_view above = r.path.substr(0, r.path.size() - 1);
-  return path.size() > above.size() && path.starts_with(above);
+  return r.path == path || !open_part(r, path).empty();
+}
+
+std::string below_of(const route& r, std::string_view path) {
+  return percent_decoded(open_part(r, path));
 }
 
 found_route find_route(const std::vector<route>& routes, std::string_view path, std::string_view method) {

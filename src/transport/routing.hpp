@@ -24,6 +24,9 @@ found_route find_route(const std::vector<route>& routes, std::string_view path, 
 /// The key that a client shows; empty: none. A view into the header.
 std::string_view key_in(const boost::beast::http::request_header<>& head);
 
+/// What stands in the path for the route's "/*" or "{...}", percent-decoded; empty if it has neither.
+std::string below_of(const route& r, std::string_view path);
+
 /// What is not a sound escape stays as it is.
 std::string percent_decoded(std::string_view text);
 

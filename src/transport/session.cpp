@@ -370,8 +370,7 @@ void session::add_preflight(header_list& headers, std::string methods) const {
 task<> session::call_handler(const route& to) {
   http_call call(to.path, socket_.get_executor());
   call.method = to.method;
-  if (to.path.ends_with("/*"))
-    call.below = percent_decoded(path_of(parser_->get().target()).substr(to.path.size() - 1));
+  call.below = below_of(to, path_of(parser_->get().target()));
   call.body = std::move(parser_->get().body());
   call.request_id = request_id_;
   call.accept = parser_->get()[http::field::accept];

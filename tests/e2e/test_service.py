@@ -323,7 +323,7 @@ TIME = r"\d{4}-\d\d-\d\dT"
 def test_lines_for_the_journal(start, phones):
     gateway = start.gateway(phones, before=journal)
     gateway.ask()
-    gateway.log.wait_for("^<6>request request_id=[0-9a-f]{16} route=/ask key="" phone=")
+    gateway.log.wait_for('^<6>request request_id=[0-9a-f]{16} route=/ask key="" phone=')
     gateway.file.write_text("[")
     gateway.signal(signal.SIGHUP)
     gateway.log.wait_for("^<3>the file is not taken mistake=")

@@ -41,6 +41,7 @@ class world {
       case 9: pass(milliseconds{pick(20'000)}); break;
       case 10:
         if (pick(8) == 0) configure();
+        if (pick(4) == 0) by_hand();
         break;
       default: answer(); break;
     }
@@ -196,6 +197,14 @@ class world {
     serve(made);
   }
 
+  /// More often back to work than out of it.
+  void by_hand() {
+    const std::string name = pool_[pick(5)].name;
+    const bool out = pick(3) == 0;
+    if (pick(2) == 0) return serve(d_->drain(name, out, now_));
+    serve(d_->hold_breaker_open(name, out, now_));
+  }
+
   // ---- what must hold
 
   void serve(const std::vector<granted>& made) {
@@ -237,6 +246,7 @@ class world {
     EXPECT_TRUE(!g.retry || retries <= std::max(share, settings_.retry_floor));
     EXPECT_EQ(s->state, health::up);
     EXPECT_FALSE(s->draining);
+    EXPECT_FALSE(s->drained);
     EXPECT_NE(s->breaker, breaker_state::open);
     EXPECT_NE(s->engine, engine_kind::unknown);
     EXPECT_LE(s->in_flight, s->config.max_concurrency);
@@ -272,7 +282,7 @@ class world {
   void check_refusal(const want& w, const error& why, std::size_t waiting) {
     bool worth_waiting = false;
     for (const auto& s : d_->status(now_)) {
-      if (s.draining || !allowed(s, w) || !can_serve(s, w)) continue;
+      if (s.draining || s.drained || s.breaker_held || !allowed(s, w) || !can_serve(s, w)) continue;
       const bool soon = s.state == health::unknown || s.state == health::loading;
       worth_waiting = worth_waiting || soon || (s.state == health::up && s.breaker != breaker_state::open);
     }
@@ -312,7 +322,7 @@ class world {
     for (const auto& [who, w] : waiting_) {
       if (w.which != turn::first) continue;  // may wait for the budget, or for a better phone
       for (const auto& s : all) {
-        if (s.draining || s.state != health::up || s.engine == engine_kind::unknown) continue;
+        if (s.draining || s.drained || s.state != health::up || s.engine == engine_kind::unknown) continue;
         if (s.breaker == breaker_state::open || s.in_flight >= s.permits) continue;
         ASSERT_FALSE(allowed(s, w) && can_serve(s, w))
             << "ticket " << who << " waits beside " << s.config.name << ", which is free";

@@ -167,5 +167,38 @@ TEST_F(registry_test, what_the_file_says_now_goes_before_what_was_heard) {
   EXPECT_EQ(all.fleet()[0].name, "static");
 }
 
+TEST_F(registry_test, what_is_changed_by_hand_of_a_phone_that_joined_stays_when_it_moves) {
+  begin(registration_mode::open, {phone_of_file("a", "10.0.0.1", "pf-a")});
+  hear("pf-a", "10.0.0.2");
+  hear("pf-b", "10.0.0.6");
+  EXPECT_TRUE(all.change("pixel", {.weight = 5, .max_concurrency = 3}));
+  EXPECT_FALSE(all.change("a", {.weight = 5})) << "that is the file's";
+  EXPECT_FALSE(all.change("nobody", {.weight = 5}));
+  now += 1h;
+  hear("pf-b", "10.0.0.7");
+  all.configure({phone_of_file("a", "10.0.0.1", "pf-a")});
+  ASSERT_EQ(all.fleet().size(), 2U);
+  EXPECT_EQ(where("pf-b"), "10.0.0.7:11434");
+  EXPECT_EQ(where("pf-a"), "10.0.0.2:11434") << "settings and what was heard stay";
+  EXPECT_EQ(all.fleet()[1].weight, 5U);
+  EXPECT_EQ(all.fleet()[1].max_concurrency, 3U);
+  const auto kept = all.registered();
+  registry next;
+  next.configure(settings, {});
+  next.restore(kept);
+  EXPECT_EQ(next.registered(), kept);
+}
+
+TEST_F(registry_test, one_that_is_forgotten_joins_again_as_new) {
+  begin(registration_mode::open, {});
+  hear("pf-b", "10.0.0.6");
+  all.change("pixel", {.weight = 5});
+  EXPECT_TRUE(all.forget("pf-b"));
+  EXPECT_FALSE(all.forget("pf-b"));
+  EXPECT_TRUE(all.fleet().empty());
+  EXPECT_TRUE(hear("pf-b", "10.0.0.6")->joined);
+  EXPECT_EQ(all.fleet()[0].weight, 1U);
+}
+
 }  // namespace
 }  // namespace pocketfleet

@@ -10,8 +10,10 @@
 namespace pocketfleet {
 
 inline constexpr int exit_good = 0;
-inline constexpr int exit_failed = 1;  ///< the machine says no: the port is taken, ...
-inline constexpr int exit_bad_file = 2;
+inline constexpr int exit_failed = 1;       ///< the machine says no: the port is taken, ...
+inline constexpr int exit_bad_file = 2;     ///< a mistake in the file or on the command line
+inline constexpr int exit_unreachable = 3;  ///< no gateway answers
+inline constexpr int exit_key = 4;          ///< the gateway wants a key, or another one
 
 struct serve_arguments {
   std::string phones;

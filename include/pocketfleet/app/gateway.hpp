@@ -13,6 +13,7 @@
 #include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/service_manager.hpp"
 #include "pocketfleet/app/settings.hpp"
+#include "pocketfleet/service/admin_api.hpp"
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/catalog_api.hpp"
 #include "pocketfleet/service/desk.hpp"
@@ -23,6 +24,7 @@
 #include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
+#include "pocketfleet/service/roster.hpp"
 #include "pocketfleet/transport/server.hpp"
 
 namespace pocketfleet {
@@ -90,21 +92,28 @@ class gateway {
   std::string state_in_words();
   std::vector<route> routes();
   void next_signal(const std::string& file);
-  void reread(const std::string& file);
+  reread_file reread(const std::string& file);
   void run_worker(worker& w);
   void begin_drain();
   void end_everything();
   void restore_registered();
+  void take(const configuration& c);
   void end_requests();
   void on_fleet_change(const registry::taken& what);
   void use_keys(const gateway_settings& now);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
+  void keep_registered();
+
+  // By hand: gateway_by_hand.cpp.
+  admin_means means();
+  result<saved_file> save();
 
   // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
   // that own the coroutines.
   gateway_settings settings_;
   metrics metrics_;
   books books_;
+  roster roster_;
   registry registry_;
   registered_file kept_;
   std::mutex fleet_mutex_;  // so that of two changes the later one's fleet is the one that stays
@@ -115,6 +124,7 @@ class gateway {
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
+  admin_api admin_;
   key_ring keys_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
@@ -125,6 +135,11 @@ class gateway {
   std::vector<std::thread> threads_;
   std::size_t undrained_ = 0;
   bool draining_ = false;
+
+  // Of the first worker.
+  std::string file_;        // phones.json; empty: there is none
+  std::string digest_;      // of its text as it was last taken
+  std::string phones_key_;  // of phones that name none of their own
 };
 
 }  // namespace pocketfleet

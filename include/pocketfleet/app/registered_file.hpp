@@ -11,6 +11,8 @@
 #include "pocketfleet/core/error.hpp"
 #include "pocketfleet/core/phone.hpp"
 
+struct stat;
+
 namespace pocketfleet {
 
 /// Reads it. A file that is not there is an empty one; one that is damaged is an error, and is left as it is.
@@ -20,8 +22,10 @@ result<std::vector<phone_config>> read_registered(const std::string& file);
 std::string render_registered(const std::vector<phone_config>& phones);
 
 /// Writes a file anew beside itself and puts it into its place, so that whoever reads sees the old or the new
-/// one. An error says why not.
-result<void> write_atomically(const std::string& file, const std::string& text);
+/// one. It gets the rights of `like`, and its owner if this process may give files away; without it, nobody
+/// else can read it. An error says why not.
+result<void> write_atomically(const std::string& file, const std::string& text,
+                              const struct ::stat* like = nullptr);
 
 /// Writes on a thread of its own, since a disk may take its time; what comes meanwhile replaces what waits.
 class registered_file {

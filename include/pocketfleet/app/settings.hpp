@@ -9,6 +9,7 @@
 #include "pocketfleet/core/dispatcher.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/service/registry.hpp"
+#include "pocketfleet/service/roster.hpp"
 #include "pocketfleet/service/settings.hpp"
 #include "pocketfleet/transport/settings.hpp"
 #include "pocketfleet/transport/tls.hpp"
@@ -43,6 +44,7 @@ struct gateway_settings {
 struct configuration {
   gateway_settings gateway{};
   std::vector<phone_config> phones{};
+  std::string digest{};  ///< of the file's text: whether it has been changed since; empty: not from a file
 };
 
 /// One thing that is wrong with a file, for a person to mend.
@@ -77,7 +79,23 @@ struct token_or_mistake {
 token_or_mistake read_token(const std::string& file, const std::string& path = "gateway.fleet_token_file");
 loaded_configuration parse_configuration(std::string_view text);
 
+/// A file's text, if it is one that can be a phones.json.
+struct text_or_mistake {
+  std::string text{};
+  std::optional<mistake> wrong{};
+};
+text_or_mistake read_text(const std::string& file);
+
+/// One entry as in `phones`, by the same rules. `file`: the phones.json in whose folder its api_key_file must
+/// be; `fleets_key`: for a phone that names none. Errors: errc::bad_request, every mistake in one line.
+result<new_phone> parse_new_phone(std::string_view text, const std::string& file,
+                                  const std::string& fleets_key);
+
+/// An object with one or both of "weight" and "max_concurrency", by the rules that an entry has.
+result<phone_change> parse_phone_change(std::string_view text);
+
 /// "FILE: phones[2].weight: found 0, expected a whole number from 1 to 1000"
 std::string to_string(const mistake& m, const std::string& file);
+std::string to_string(const mistake& m);  ///< without the file
 
 }  // namespace pocketfleet

@@ -52,6 +52,12 @@ class breaker {
   /// The prober could reach the phone again. What was opened by failed connects is given its trial now.
   void reachable(time_point now);
 
+  /// By hand. Open until it is closed by hand: neither time nor the prober ends that.
+  void hold_open() { held_open_ = true; }
+  /// By hand: closed at once, with its whole share, and as if it had never opened.
+  void close();
+  bool held_open() const { return held_open_; }
+
   /// From 0.1 to 1: how far the slow start after closing has come.
   double ramp(time_point now) const;
 
@@ -63,6 +69,7 @@ class breaker {
 
   const breaker_settings* settings_;
   breaker_state state_ = breaker_state::closed;
+  bool held_open_ = false;
   bool opened_by_connect_ = false;
   bool trial_running_ = false;
   unsigned failures_ = 0;          // in a row

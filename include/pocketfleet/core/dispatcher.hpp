@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -82,9 +84,10 @@ struct phone_status {
   health state = health::unknown;
   std::string reason;  ///< why it gets no requests now; empty if it does
   bool healthy = false;
-  bool draining = false;
-  bool suspect = false;  ///< has just failed: asked only if there is no other, until it is seen well again
-  bool quiet = false;    ///< its heartbeats have stopped: asked only if there is no other
+  bool draining = false;  ///< no longer in the fleet: its last requests are being finished
+  bool drained = false;   ///< by hand: in the fleet, but gets no new requests
+  bool suspect = false;   ///< has just failed: asked only if there is no other, until it is seen well again
+  bool quiet = false;     ///< its heartbeats have stopped: asked only if there is no other
   rest_kind rests = rest_kind::none;
   std::string resting{};               ///< why; empty if it does not
   std::optional<telemetry> reads{};    ///< of its last heartbeat
@@ -92,6 +95,7 @@ struct phone_status {
   std::uint32_t in_flight = 0;
   std::uint32_t permits = 0;  ///< as limited now by slots and slow start
   breaker_state breaker = breaker_state::closed;
+  bool breaker_held = false;  ///< opened by hand: stays so until it is closed by hand
   std::optional<std::uint32_t> slots{};
   std::vector<std::string> models{};
   std::vector<std::string> loaded{};
@@ -131,6 +135,12 @@ class dispatcher {
   /// three intervals, the phone is quiet.
   std::vector<granted> hear(std::string_view id, const telemetry& reads, seconds interval, time_point now);
 
+  /// By hand, of the phone with that name; without such a phone nothing happens. A drained phone gets no new
+  /// requests and finishes those it has. That, and a breaker held open, stay until they are taken back: over
+  /// every configure(), and with a phone that has an id wherever it goes, out of the fleet and back too.
+  std::vector<granted> drain(std::string_view name, bool drained, time_point now);
+  std::vector<granted> hold_breaker_open(std::string_view name, bool open, time_point now);
+
   /// A probe's finding. Removed phones are ignored.
   std::vector<granted> report(phone_id phone, const phone_report& found, time_point now);
 
@@ -139,6 +149,7 @@ class dispatcher {
 
   std::vector<phone_status> status(time_point now);
   std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< by phone_config::id
+  std::optional<phone_status> status_named(std::string_view name, time_point now);
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
   /// Of the fleet; a phone whose engine is not known yet counts as every engine.
   engine_mask engines() const;
@@ -165,6 +176,8 @@ class dispatcher {
       reads = same.reads;
       heard = same.heard;
       beat = same.beat;
+      drained = same.drained;
+      if (same.cut_out.held_open()) cut_out.hold_open();
     }
 
     phone_config config;
@@ -180,6 +193,7 @@ class dispatcher {
     bool vision = true;    // until the phone says otherwise
     bool messages = true;  // likewise
     bool removed = false;
+    bool drained = false;  // by hand
     bool suspect = false;  // has failed, and has neither answered nor been seen well since
     std::uint32_t in_flight = 0;
     std::int64_t credit = 0;  // the policy's
@@ -188,6 +202,11 @@ class dispatcher {
     std::optional<telemetry> reads;  // of the last heartbeat
     time_point heard{};
     seconds beat{0};  // between two heartbeats
+  };
+  /// What was said by hand of a phone that is not in the fleet now.
+  struct said {
+    bool drained = false;
+    bool breaker_held = false;
   };
   /// The better ones are asked first, and the others only if none of these is free.
   enum class standing : std::uint8_t {
@@ -214,14 +233,16 @@ class dispatcher {
   std::string models_there() const;
   void rebuild(phone& p, phone_id id);
   phone_status look_at(phone& p, time_point now) const;
-  void forget_drained();
+  phone* named(std::string_view name);
+  void forget_ended();
 
   dispatch_settings settings_;
   std::unique_ptr<policy> policy_;
   std::minstd_rand random_;
   retry_budget retries_;
-  std::vector<std::unique_ptr<phone>> phones_;  // by phone_id; null: removed and drained
+  std::vector<std::unique_ptr<phone>> phones_;  // by phone_id; null: removed, and its last request has ended
   std::vector<phone_id> order_;                 // those in the file, in its order
+  std::map<std::string, said, std::less<>> away_;  // by phone_config::id
   std::deque<waiter> queue_;
   std::size_t in_flight_ = 0;
   double mean_held_ = 0;               // seconds a permit is held; exponentially weighted

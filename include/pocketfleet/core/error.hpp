@@ -19,6 +19,9 @@ enum class errc : std::uint8_t {
   rate_limited,     ///< the key's own limit, or too many wrong keys (`error::retry_after` says when)
   model_not_found,  ///< no phone has the model that was asked for
   unsupported,      ///< no engine of the fleet can do what was asked for
+  not_found,        ///< what is to be changed is not there
+  conflict,         ///< it does not go together with what is there
+  bad_file,         ///< the file to be read has mistakes
   not_served,       ///< a whole API that no phone of the fleet serves, or the gateway does not
   rejected,         ///< the phone says that the request is wrong (`error::status` is the phone's)
   // the fleet's

@@ -45,6 +45,9 @@ class answers {
   void store(const cache_key& key, const std::shared_ptr<generation>& made);
   void forget(const cache_key& key, const std::shared_ptr<generation>& made);
 
+  /// Forgets what is kept; how many that were. Answers that are being made are kept when they are whole.
+  std::size_t clear();
+
   cache_status status() const;
 
  private:

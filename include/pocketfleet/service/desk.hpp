@@ -52,9 +52,14 @@ class desk {
 
   /// A heartbeat. How the phone stands then; nothing if there is none with that id.
   std::optional<phone_status> hear(std::string_view id, const telemetry& reads, seconds interval);
+  /// By hand, as dispatcher::drain() and hold_breaker_open(). How the phone stands then; nothing: there is
+  /// none with that name.
+  std::optional<phone_status> drain(std::string_view name, bool drained);
+  std::optional<phone_status> hold_breaker_open(std::string_view name, bool open);
   void tick();
 
   std::vector<phone_status> status();
+  std::optional<phone_status> status_named(std::string_view name);  ///< of the fleet, not of one that is gone
   std::vector<std::shared_ptr<const phone_target>> targets();
   engine_mask engines();
   engine_mask engines(std::string_view model);  ///< as dispatcher::engines()

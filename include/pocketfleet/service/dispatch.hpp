@@ -53,6 +53,7 @@ class dispatch {
   void shut_down() { shutdown_.request_stop(); }
 
   cache_status cache() const { return answers_.status(); }
+  std::size_t clear_cache() { return answers_.clear(); }
 
  private:
   struct job {

@@ -2,6 +2,7 @@
 // tell.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -160,7 +161,7 @@ struct http_call {
   http_call(std::string_view path, executor worker) : route(path), where(worker) {}
 
   std::string_view route;  ///< the route's own path, for logs and metrics
-  std::string below;       ///< of a route that ends in "/*": what stands there, percent-decoded
+  std::string below;       ///< what stands for a route's "/*" or "{...}", percent-decoded
   std::string_view method;
   std::string body;
   std::string request_id;
@@ -178,7 +179,8 @@ struct http_call {
 using handler = std::function<task<void>(http_call&)>;
 
 struct route {
-  std::string_view path;    ///< one that ends in "/*" takes everything below: http_call::below
+  /// One that ends in "/*" takes everything below, "{...}" stands for one part of the path: http_call::below.
+  std::string_view path;
   std::string_view method;  ///< "GET" (HEAD is answered too), "POST", ...
   handler run;
   access_level access = access_level::client;

@@ -1,4 +1,4 @@
-// Which phones there are: those of the file, and those that have said of themselves where they are.
+// Where the phones are: those of the file, and those that have said of themselves where they are.
 #pragma once
 
 #include <array>
@@ -13,6 +13,7 @@
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/core/time.hpp"
 #include "pocketfleet/service/networks.hpp"
+#include "pocketfleet/service/roster.hpp"
 #include "pocketfleet/wire/heartbeat.hpp"
 
 namespace pocketfleet {
@@ -43,11 +44,20 @@ class registry {
   /// changed in the file: that is newer.
   void configure(const registration_settings& settings, std::vector<phone_config> of_file);
 
+  /// The same with the settings as they are.
+  void configure(std::vector<phone_config> of_file);
+
+  /// By hand, of a phone that has joined. False: there is none with that name.
+  bool change(std::string_view name, const phone_change& what);
+  /// By hand: what a phone has said is forgotten; the next heartbeat is its first. False: there is nothing.
+  bool forget(const std::string& id);
+
   /// Takes over what registered() gave before a restart.
   void restore(std::vector<phone_config> registered);
 
   /// True if somebody may send heartbeats at all.
   bool listens() const;
+  bool lets_join() const;  ///< phones that are not in the file
 
   /// True if the token is the fleet's or that of some phone. Digests are compared, not tokens: the time that
   /// takes tells nothing about a token.
@@ -65,8 +75,9 @@ class registry {
   result<taken> take(const heartbeat& h, const std::string& peer, const std::string& token_sha256,
                      time_point now);
 
-  std::vector<phone_config> fleet() const;       ///< file and registered, each where it is now
-  std::vector<phone_config> registered() const;  ///< what is to be kept: id, name, address, engine
+  std::vector<phone_config> fleet() const;  ///< file and registered, each where it is now
+  /// What is to be kept: id, name, address, engine, weight and permits.
+  std::vector<phone_config> registered() const;
 
  private:
   struct place {
@@ -77,10 +88,13 @@ class registry {
   struct found {
     std::string name{};
     engine_kind engine = engine_kind::unknown;
+    std::uint32_t weight = 1;
+    std::uint32_t max_concurrency = 1;
     place at{};  // empty host: another phone has its address now
     time_point moved{};
   };
 
+  void take_file(std::vector<phone_config> of_file);
   const phone_config* of_file(const std::string& id) const;
   result<place> where(const heartbeat& h, const std::string& peer) const;
   result<void> make_room(const place& at, const std::string& id);
