@@ -17,7 +17,7 @@ packages=(g++ cmake ninja-build ccache pkg-config libboost1.81-dev nlohmann-json
     prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev)
 tools=(g++ cmake ninja pkg-config)
 readonly for_tests=(libgtest-dev libgmock-dev python3 python3-pytest python3-jsonschema curl
-    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap)
+    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap chromium)
 readonly test_tools=(python3 curl)
 readonly for_fuzzing=(clang-16 libclang-rt-16-dev llvm-16)  # llvm: names in stack traces
 

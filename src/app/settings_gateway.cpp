@@ -96,6 +96,9 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
           "allow_unauthenticated_lan", [](auto& g) -> auto& { return g.allow_unauthenticated_lan; }),
       {"host_names", read_host_names, [](const auto& g) { return json(g.listener.host_names); }},
 
+      make::flag(
+          "dashboard", [](auto& g) -> auto& { return g.dashboard; }),
+
       // which phone
       words("policy", policy_names(), &gateway_settings::policy),
       make::whole(

@@ -45,7 +45,6 @@ std::vector<route> catalog_api::routes() {
     return out;
   };
   std::vector<route> all{
-      page_of("/", "text/plain; charset=utf-8", [] { return std::string("Ollama is running"); }),
       page_of("/v1/models", json_type, [phones] { return openai_models(phones()); }),
       page_of("/api/tags", json_type, [phones] { return ollama_tags(phones()); }),
       page_of("/api/ps", json_type, [phones_up] { return ollama_ps(phones_up()); }),

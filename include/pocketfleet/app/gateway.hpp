@@ -17,9 +17,12 @@
 #include "pocketfleet/service/dialects_api.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
+#include "pocketfleet/service/events_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
+#include "pocketfleet/service/static_pages.hpp"
+#include "pocketfleet/service/tally.hpp"
 #include "pocketfleet/transport/server.hpp"
 
 namespace pocketfleet {
@@ -53,12 +56,15 @@ class gateway {
   std::vector<phone_status> phones() { return desk_.status(); }
 
  private:
-  /// Metrics and log lines.
+  /// Metrics, log lines, and what watchers see.
   class books final : public observer {
    public:
-    explicit books(metrics& m) : metrics_(m) {}
+    books(metrics& m, tally& t) : metrics_(m), tally_(t) {}
     void on_request(const request_record& r) override;
-    void on_attempt(const attempt_record& r) override { metrics_.on_attempt(r); }
+    void on_attempt(const attempt_record& r) override;
+    void on_pieces(std::string_view phone, std::size_t pieces) override {
+      tally_.on_pieces(phone, pieces, clock::now());
+    }
     void on_queue_wait(duration waited) override { metrics_.on_queue_wait(waited); }
     void on_retry(std::string_view reason) override { metrics_.on_retry(reason); }
     void on_rescue(std::string_view outcome) override { metrics_.on_rescue(outcome); }
@@ -68,6 +74,7 @@ class gateway {
 
    private:
     metrics& metrics_;
+    tally& tally_;
   };
   struct worker {
     // One thread runs it; other threads only post to it.
@@ -97,6 +104,7 @@ class gateway {
   // that own the coroutines.
   gateway_settings settings_;
   metrics metrics_;
+  tally tally_;
   books books_;
   registry registry_;
   registered_file kept_;
@@ -108,6 +116,8 @@ class gateway {
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
+  events_api events_;
+  static_pages pages_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;

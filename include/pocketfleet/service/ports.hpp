@@ -135,6 +135,7 @@ struct http_call {
   std::string body;
   std::string request_id;
   std::string accept;
+  std::string if_none_match;
   std::string authorization;
   time_point began{};
   executor where;                  ///< the worker
@@ -146,10 +147,14 @@ struct http_call {
 
 using handler = std::function<task<void>(http_call&)>;
 
+/// Who may use a route: anybody; who has a key, where keys are configured; who has an admin key.
+enum class access_level : std::uint8_t { open, client, admin };
+
 struct route {
   std::string_view path;    ///< one that ends in "/*" takes everything below: http_call::below
   std::string_view method;  ///< "GET" (HEAD is answered too), "POST", ...
   handler run;
+  access_level access = access_level::client;
 };
 
 // ---- to whoever keeps count
@@ -175,6 +180,7 @@ class observer {
 
   virtual void on_request(const request_record& r) = 0;  ///< once for each request, when it is over
   virtual void on_attempt(const attempt_record& r) = 0;
+  virtual void on_pieces(std::string_view phone, std::size_t pieces) = 0;  ///< of an answer, as they come
   virtual void on_queue_wait(duration waited) = 0;
   virtual void on_retry(std::string_view reason) = 0;
   virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone
