@@ -113,11 +113,13 @@ export class Prompt {
     if (this._control || !this._field.value.trim()) return;
     const control = new AbortController();
     this._control = control;
-    const hadStop = () => document.activeElement === byId("stop");
+    const at = (id) => document.activeElement === byId(id);
+    const onSend = at("send");
     const body = {prompt: this._field.value};
     if (byId("model").value) body.model = byId("model").value;
     if (byId("most").value) body.options = {num_predict: Number(byId("most").value)};
     this._busy(true);
+    if (onSend) byId("stop").focus();  // a button that is switched off would lose the focus
     this._paper.clear();
     this._note("Asking");
     try {
@@ -127,7 +129,8 @@ export class Prompt {
       else this._note(failure.said ?? "Broken off: the connection to the gateway was lost", true);
     }
     this._control = null;
-    if (hadStop()) this._field.focus();
+    byId("send").disabled = false;
+    if (at("stop")) byId(onSend ? "send" : "question").focus();
     this._busy(false);
   }
 

@@ -87,7 +87,8 @@ task<> static_pages::send(http_call& call, const page& what, bool by_accept) {
   headers.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
   if (by_accept) headers.emplace_back("Vary", "Accept");
   if (call.if_none_match == "*" || call.if_none_match.find(what.etag) != std::string::npos) {
-    co_await call.out->send(304, {}, {}, std::move(headers));
+    std::string nothing;
+    co_await call.out->send(304, std::string_view{}, std::move(nothing), std::move(headers));
     co_return;
   }
   std::string body(what.bytes);
