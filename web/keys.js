@@ -65,7 +65,7 @@ function sentence(text) {
 
 export function setUpKeys() {
   const dialog = byId("key-dialog");
-  byId("key-button").addEventListener("click", () => askForKey("What needs a key is asked with this one."));
+  byId("key-button").addEventListener("click", () => askForKey("It goes with all that this page asks the gateway."));
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const value = byId("key-field").value.trim();

@@ -71,10 +71,11 @@ class Row {
     const p = this.phone;
     say(this.button, p.name);
     say(this.under, [p.model || "no model known", p.engine].join(" · "));
+    mark(this.under, "title", this.under.textContent);
     mark(this.element, "data-group", p.condition.group);
     say(this.words, p.condition.words);
     say(this.reason, p.condition.group === "healthy" ? "" : reasonOf(p));
-    this.reason.title = this.reason.textContent;
+    mark(this.reason, "title", this.reason.textContent);
     say(this.breaker, p.breaker);
     mark(this.breaker, "data-breaker", p.breaker);
     say(this.running, `${count(p.inflight)} of ${count(p.permits)}`);

@@ -147,7 +147,7 @@ struct http_call {
 
 using handler = std::function<task<void>(http_call&)>;
 
-/// Who may use a route: anybody; who has a key, where keys are configured; who has an admin key.
+/// Whose key a route asks for.
 enum class access_level : std::uint8_t { open, client, admin };
 
 struct route {
