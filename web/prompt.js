@@ -3,6 +3,9 @@
 import {byId, make, plural, rate, say, time} from "./dom.js";
 import {refusalOf, request} from "./keys.js";
 
+/** What went wrong, in words for people. */
+class Trouble extends Error {}
+
 /** The objects of a stream of lines. */
 async function* linesOf(body) {
   const reader = body.getReader();
@@ -126,7 +129,8 @@ export class Prompt {
       await this._stream(body, control.signal);
     } catch (failure) {
       if (control.signal.aborted) this._note("Stopped");
-      else this._note(failure.said ?? "Broken off: the connection to the gateway was lost", true);
+      else if (failure instanceof Trouble) this._note(failure.message, true);
+      else this._note("Broken off: the connection to the gateway was lost", true);
     }
     this._control = null;
     byId("send").disabled = false;
@@ -139,10 +143,10 @@ export class Prompt {
     const response = await request("ask_stream", {
       method: "POST", body: JSON.stringify(body), headers: {"Content-Type": "application/json"}, signal,
     });
-    if (!response.ok) throw {said: `Not answered: ${await refusalOf(response)}`};
+    if (!response.ok) throw new Trouble(`Not answered: ${await refusalOf(response)}`);
     let first = null;
     for await (const line of linesOf(response.body)) {
-      if (line.error) throw {said: `Broken off: ${line.error}`};
+      if (line.error) throw new Trouble(`Broken off: ${line.error}`);
       const {content, thinking} = line.message ?? {};
       if ((content || thinking) && first === null) {
         first = performance.now() - began;
@@ -152,7 +156,7 @@ export class Prompt {
       if (content) this._paper.write("content", content);
       if (line.done) return this._note(summary(line, first));
     }
-    throw {said: "Broken off: the answer is not whole"};
+    throw new Trouble("Broken off: the answer is not whole");
   }
 }
 
