@@ -41,8 +41,10 @@ TEST_F(fleet_feed_test, the_whole_first_then_a_change_each_second) {
 TEST_F(fleet_feed_test, all_get_the_same_text_made_once) {
   std::uint64_t one = 0;
   std::uint64_t other = 0;
-  EXPECT_EQ(feed.next(one, start), feed.next(other, start + 500ms));
-  EXPECT_EQ(feed.next(one, start + 1s), feed.next(other, start + 1s));
+  const auto whole = feed.next(one, start);
+  EXPECT_EQ(feed.next(other, start + 500ms), whole);
+  const auto change = feed.next(one, start + 1s);
+  EXPECT_EQ(feed.next(other, start + 1s), change);
   EXPECT_EQ(pictures, 2);
   EXPECT_EQ(histories, 1) << "only for a whole picture";
 }
