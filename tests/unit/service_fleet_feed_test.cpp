@@ -1,6 +1,6 @@
-#include <gtest/gtest.h>
+#include "pocketfleet/service/fleet_feed.hpp"
 
-#include "pocketfleet/service/events_api.hpp"
+#include <gtest/gtest.h>
 
 namespace pocketfleet {
 namespace {
