@@ -19,6 +19,7 @@
 #include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/events_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
+#include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/static_pages.hpp"
@@ -54,6 +55,7 @@ class gateway {
 
   std::string metrics_text();
   std::vector<phone_status> phones() { return desk_.status(); }
+  const std::vector<route>& all_routes() const { return face_.routes; }  ///< as long as the gateway lives
 
  private:
   /// Metrics, log lines, and what watchers see.
@@ -98,6 +100,7 @@ class gateway {
   void restore_registered();
   void end_requests();
   void on_fleet_change(const registry::taken& what);
+  void use_keys(const gateway_settings& now);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
 
   // Declared in the order in which they must outlive each other: what coroutines refer to before the contexts
@@ -118,6 +121,7 @@ class gateway {
   catalog_api catalog_;
   events_api events_;
   static_pages pages_;
+  key_ring keys_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;
