@@ -43,5 +43,5 @@ target_compile_definitions(pocketfleet_boost PUBLIC
 # Beast 345 asserts (basic_parser.ipp, n >= 5) where a client sends a last chunk's line end in two parts. Without the
 # assertion it reports an error, as it should; with it anybody could end a build that has assertions.
 target_compile_definitions(pocketfleet_boost PRIVATE BOOST_DISABLE_ASSERTS)
-target_link_libraries(pocketfleet_boost PUBLIC Threads::Threads)
+target_link_libraries(pocketfleet_boost PUBLIC Threads::Threads OpenSSL::SSL)
 set_target_properties(pocketfleet_boost PROPERTIES CXX_CLANG_TIDY "")

@@ -17,7 +17,7 @@ packages=(g++ cmake ninja-build ccache pkg-config python3 dpkg-dev libboost1.81-
     prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev)
 tools=(g++ cmake ninja pkg-config python3)
 readonly for_tests=(libgtest-dev libgmock-dev python3-pytest python3-jsonschema curl
-    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap
+    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap chromium
     lintian mandoc systemd-container)
 readonly test_tools=(curl)
 readonly for_fuzzing=(clang-16 libclang-rt-16-dev llvm-16)  # llvm: names in stack traces

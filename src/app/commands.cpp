@@ -85,8 +85,9 @@ void print_try(const std::string& address, std::string_view what, const std::str
             << R"(/ask -d '{"prompt":"Count to ten.","options":{"num_predict":10}}')"
             << "\n\n  curl -sN http://" << address
             << R"(/ask_stream -d '{"prompt":"Count to twenty.","options":{"num_predict":20}}')"
-            << "\n\n  curl -s http://" << address << "/health\n\nWhat changes the fleet takes this run's admin key: "
-            << key << "\nCtrl-C ends it.\n"
+            << "\n\n  curl -s http://" << address << "/health\n\nor http://" << address
+            << "/ in a browser.\n\nWhat changes the fleet takes this run's admin key: " << key
+            << "\nCtrl-C ends it.\n"
             << std::flush;
 }
 
@@ -205,7 +206,8 @@ int demo(const demo_arguments& arguments) {
   set_up_log("info", log_format::text);
   return run(c, {}, [&](const std::string& address) {
     print_try(address,
-              std::to_string(arguments.phones) + " simulated phones, of both engines; their answers count.", key);
+              std::to_string(arguments.phones) + " simulated phones, of both engines; their answers count.",
+              key);
   });
 }
 

@@ -34,7 +34,7 @@ json what_needs_a_restart(gateway_settings settings) {
 
 gateway::gateway(const configuration& c)
     : settings_(c.gateway),
-      books_(metrics_),
+      books_(metrics_, tally_),
       desk_(c.gateway.dispatch, make_policy(c.gateway.policy), std::random_device{}()),
       dispatch_(desk_, books_, c.gateway.service),
       api_(desk_, dispatch_, c.gateway.service),
@@ -42,6 +42,8 @@ gateway::gateway(const configuration& c)
       embeddings_(desk_, books_, c.gateway.service),
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       catalog_(desk_),
+      events_(desk_, dispatch_, tally_, {c.gateway.dispatch.queue_capacity, POCKETFLEET_VERSION}),
+      pages_(c.gateway.dashboard ? web_files() : std::vector<static_file>{}),
       admin_(desk_, dispatch_, roster_, registry_, means()),
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
@@ -161,6 +163,7 @@ void gateway::end_everything() {
 void gateway::end_requests() {
   dispatch_.shut_down();
   embeddings_.shut_down();
+  events_.shut_down();
 }
 
 std::vector<route> gateway::routes() {
@@ -170,6 +173,8 @@ std::vector<route> gateway::routes() {
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   for (auto& r : admin_.routes()) all.push_back(std::move(r));
+  for (auto& r : events_.routes()) all.push_back(std::move(r));
+  for (auto& r : pages_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET",
                  [](http_call& call) -> task<> {
                    std::string body(phone_setup_script());
@@ -260,6 +265,7 @@ void gateway::begin_drain() {
   if (std::exchange(draining_, true)) return;
   log(log_level::info, "draining", {{"grace_s", settings_.drain.count()}});
   tell_stopping(settings_.drain + seconds{5});
+  events_.shut_down();  // who only watches is not waited for
   undrained_ = workers_.size();
   for (auto& w : workers_) {
     asio::post(w->context, [this, listener = w->listener] {
@@ -335,9 +341,11 @@ void gateway::reload(const configuration& c) {
 
 void gateway::books::on_request(const request_record& r) {
   metrics_.on_request(r);
+  tally_.on_request(r);
   const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
-  const bool heartbeat = r.route == "/fleet/heartbeat" && r.outcome == "ok";  // each phone's, every 10 s
-  log(heartbeat ? log_level::debug : log_level::info, "request",
+  // Each phone's, every 10 s; and a dozen whenever somebody opens the dashboard.
+  const bool usual = (r.route == "/fleet/heartbeat" || r.route == "/ui/*") && r.outcome == "ok";
+  log(usual ? log_level::debug : log_level::info, "request",
       {{"request_id", r.request_id},
        {"route", r.route},
        {"key", r.key},
@@ -354,6 +362,11 @@ void gateway::books::on_request(const request_record& r) {
        {"total_ms", number(r.total.count())},
        {"prompt_tokens", number(r.prompt_tokens)},
        {"answer_tokens", number(r.answer_tokens)}});
+}
+
+void gateway::books::on_attempt(const attempt_record& r) {
+  metrics_.on_attempt(r);
+  tally_.on_attempt(r);
 }
 
 void gateway::books::on_phone_change(std::string_view phone, std::string_view state,

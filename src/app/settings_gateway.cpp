@@ -131,6 +131,9 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       {"origins", read_origins, [](const auto& g) { return json(g.listener.origins); }},
       {"host_names", read_host_names, [](const auto& g) { return json(g.listener.host_names); }},
 
+      make::flag(
+          "dashboard", [](auto& g) -> auto& { return g.dashboard; }),
+
       // which phone
       words("policy", policy_names(), &gateway_settings::policy),
       make::whole(

@@ -19,7 +19,7 @@ class pen final : public answer_sink {
   pen(generation& g, const json& stops, std::string_view before) : generation_(g), seam_(stops, before) {}
 
   void on_text(piece_kind kind, std::string_view text) override {
-    heard_ = true;
+    ++heard_;
     if (kind == piece_kind::content) {
       put(kind, seam_.take(text));
     } else {
@@ -31,7 +31,8 @@ class pen final : public answer_sink {
   /// The phone has ended its answer.
   void end() { put(piece_kind::content, seam_.rest()); }
 
-  bool heard() { return std::exchange(heard_, false); }
+  /// Pieces since it was last asked.
+  std::size_t heard() { return std::exchange(heard_, 0); }
   bool progress() { return std::exchange(progress_, false); }
   bool overflow() const { return overflow_; }
   bool stopped() const { return seam_.hit(); }
@@ -43,7 +44,7 @@ class pen final : public answer_sink {
 
   generation& generation_;
   stop_seam seam_;
-  bool heard_ = false;
+  std::size_t heard_ = 0;
   bool progress_ = false;
   bool overflow_ = false;
 };
@@ -127,6 +128,7 @@ task<result<void>> attempt::send(const phone_request& request, time_point until)
   if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
   if (auto there = co_await exchange_->connect(until); !there) co_return there;
   generation_.advance(phase::waiting);
+  sent_ = clock::now();
   auto head = co_await exchange_->send(request.method, request.target, request.body, until);
   if (!head) co_return head.error();
   if (head->status == 200) co_return result<void>{};
@@ -146,8 +148,7 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
   if (const auto found = question_.options.find("stop"); found != question_.options.end()) stops = &*found;
   pen writer(generation_, stops != nullptr ? *stops : json(),
              begun_ != nullptr ? begun_->text : std::string_view{});
-  const time_point sent = clock::now();
-  const milliseconds first = std::chrono::duration_cast<milliseconds>(until - sent);
+  const milliseconds first = std::chrono::duration_cast<milliseconds>(until - clock::now());
   const milliseconds between = held_.known().between_tokens(times_.between_tokens);
   bool any = false;
   while (!decoder.done()) {
@@ -165,14 +166,15 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
     }
     const auto read = bytes->empty() ? decoder.finish(writer) : decoder.feed(*bytes, writer);
     if (read && decoder.done()) writer.end();
-    if (writer.heard()) {
+    if (const std::size_t pieces = writer.heard(); pieces > 0) {
       const time_point now = clock::now();
+      observer_.on_pieces(phone().name, pieces);
       if (!any) {
-        out_.first_token = now - sent;
+        out_.first_token = now - sent_;
         held_.answered();
       }
       any = true;
-      out_.spoke = now - sent - out_.first_token;
+      out_.spoke = now - sent_ - out_.first_token;
       if (!decoder.done()) generation_.announce();
       until = std::min(now + between, deadline_);
     } else if (writer.progress() && !any) {

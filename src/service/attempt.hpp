@@ -29,8 +29,14 @@ struct attempt_result {
 class attempt {
  public:
   attempt(generation& g, phone_client& phones, permit& held, const question& what, const time_limits& times,
-          time_point deadline)
-      : generation_(g), phones_(phones), held_(held), question_(what), times_(times), deadline_(deadline) {}
+          time_point deadline, observer& books)
+      : generation_(g),
+        phones_(phones),
+        held_(held),
+        question_(what),
+        times_(times),
+        deadline_(deadline),
+        observer_(books) {}
 
   /// Goes on with this instead of beginning anew; `model` as the phone calls it.
   void go_on_from(const begun_answer& begun, std::string_view model) {
@@ -57,9 +63,11 @@ class attempt {
   const question& question_;
   const time_limits& times_;
   const time_point deadline_;  // of the whole request
+  observer& observer_;
   const begun_answer* begun_ = nullptr;
   std::string model_;
   std::unique_ptr<phone_exchange> exchange_;  // the one under way
+  time_point sent_{};                         // when the request was
   attempt_result out_{error(errc::aborted)};
 };
 

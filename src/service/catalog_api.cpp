@@ -24,14 +24,11 @@ model_filter models_for(const http_call& call) {
 
 /// What can be asked of the catalogue without asking a phone.
 route page_of(std::string_view path, std::string_view type,
-              std::function<std::string(const model_filter&)> text,
-              access_level access = access_level::client) {
-  return {path, "GET",
-          [type, text = std::move(text)](http_call& call) -> task<> {
+              std::function<std::string(const model_filter&)> text) {
+  return {path, "GET", [type, text = std::move(text)](http_call& call) -> task<> {
             std::string body = text(models_for(call));
             co_await call.out->send(200, type, std::move(body));
-          },
-          access};
+          }};
 }
 
 task<> refuse_to_manage(http_call& call) {
@@ -54,9 +51,6 @@ std::vector<route> catalog_api::routes() {
     return out;
   };
   std::vector<route> all{
-      page_of(
-          "/", "text/plain; charset=utf-8", [](const auto&) { return std::string("Ollama is running"); },
-          access_level::open),
       page_of("/v1/models", json_type, [phones](const auto& only) { return openai_models(phones(), only); }),
       page_of("/api/tags", json_type, [phones](const auto& only) { return ollama_tags(phones(), only); }),
       page_of("/api/ps", json_type, [phones_up](const auto& only) { return ollama_ps(phones_up(), only); }),

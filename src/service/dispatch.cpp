@@ -131,7 +131,7 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     g.update(phase::connecting, held.phone()->name, ++so_far.number);
     const std::size_t before = g.pieces();
     const time_point began = clock::now();
-    attempt one(g, phones, held, j.what, settings_.times, j.deadline);
+    attempt one(g, phones, held, j.what, settings_.times, j.deadline, observer_);
     if (so_far.begun) one.go_on_from(*so_far.begun, *name_of(*held.phone(), wanted.identity));
     const attempt_result a = co_await one.run();
     const bool progressed = g.pieces() > before;

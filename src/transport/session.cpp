@@ -374,6 +374,7 @@ task<> session::call_handler(const route& to) {
   call.body = std::move(parser_->get().body());
   call.request_id = request_id_;
   call.accept = parser_->get()[http::field::accept];
+  call.if_none_match = parser_->get()[http::field::if_none_match];
   call.authorization = parser_->get()[http::field::authorization];
   call.began = began_;
   call.phones = &server_->phones();

@@ -45,7 +45,7 @@ std::string session::head(int status, std::string_view content_type, const heade
 task<> session::send(int status, std::string_view content_type, std::string body, header_list headers) {
   status_ = status;
   std::string framing;
-  if (status != 204) framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  if (status != 204 && status != 304) framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
   std::string first = head(status, content_type, headers, framing);
   std::string_view second = head_only_ ? std::string_view{} : std::string_view(body);
   if (second.size() < worth_gathering) {
@@ -78,6 +78,10 @@ void session::begin(int status, std::string_view content_type, header_list heade
 
 task<bool> session::write(std::string_view bytes) {
   if (bytes.empty() && pending_head_.empty()) co_return true;
+  if (head_only_) {  // the head is all there is
+    co_await end({});
+    co_return false;
+  }
   std::string first = std::exchange(pending_head_, {});
   bool sent = false;
   if (parser_->get().version() == 10) {
@@ -99,7 +103,9 @@ task<bool> session::write(std::string_view bytes) {
 
 task<> session::end(std::string_view last) {
   std::string all = std::exchange(pending_head_, {});
-  if (parser_->get().version() == 10) {
+  if (head_only_) {
+    // no body
+  } else if (parser_->get().version() == 10) {
     all.append(last);
   } else {
     if (!last.empty()) {

@@ -20,8 +20,8 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 TEST(settings_gateway, every_setting_is_read) {
-  const auto g =
-      good_gateway(R"("listen":"[::1]:9000","host_names":["fleet.lan","[::1]"],"policy":"least_loaded",
+  const auto g = good_gateway(
+      R"("listen":"[::1]:9000","host_names":["fleet.lan","[::1]"],"dashboard":false,"policy":"least_loaded",
       "cache":"never","cache_entries":0,"cache_bytes":5,"cache_entry_bytes":6,"cache_ttl_s":7,
       "queue":0,"queue_wait_s":0.25,"connect_timeout_s":1.5,"first_token_timeout_s":2,"loading_timeout_s":3,
       "token_timeout_s":4,"request_timeout_s":5,"attempts":1,"retry_share":0.5,"retry_floor":0,
@@ -36,6 +36,7 @@ TEST(settings_gateway, every_setting_is_read) {
   EXPECT_EQ(g.listener.address, "::1");
   EXPECT_EQ(g.listener.port, 9000);
   EXPECT_THAT(g.listener.host_names, ElementsAre("fleet.lan", "::1"));
+  EXPECT_FALSE(g.dashboard);
   EXPECT_EQ(g.policy, "least_loaded");
   EXPECT_EQ(g.service.caching, cache_mode::never);
   EXPECT_EQ(g.service.cache.entries, 0U);

@@ -20,11 +20,14 @@
 #include "pocketfleet/service/dialects_api.hpp"
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
+#include "pocketfleet/service/events_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/roster.hpp"
+#include "pocketfleet/service/static_pages.hpp"
+#include "pocketfleet/service/tally.hpp"
 #include "pocketfleet/transport/server.hpp"
 
 namespace pocketfleet {
@@ -59,12 +62,15 @@ class gateway {
   const std::vector<route>& all_routes() const { return face_.routes; }  ///< as long as the gateway lives
 
  private:
-  /// Metrics and log lines.
+  /// Metrics, log lines, and what watchers see.
   class books final : public observer {
    public:
-    explicit books(metrics& m) : metrics_(m) {}
+    books(metrics& m, tally& t) : metrics_(m), tally_(t) {}
     void on_request(const request_record& r) override;
-    void on_attempt(const attempt_record& r) override { metrics_.on_attempt(r); }
+    void on_attempt(const attempt_record& r) override;
+    void on_pieces(std::string_view phone, std::size_t pieces) override {
+      tally_.on_pieces(phone, pieces, clock::now());
+    }
     void on_queue_wait(duration waited) override { metrics_.on_queue_wait(waited); }
     void on_retry(std::string_view reason) override { metrics_.on_retry(reason); }
     void on_rescue(std::string_view outcome) override { metrics_.on_rescue(outcome); }
@@ -74,6 +80,7 @@ class gateway {
 
    private:
     metrics& metrics_;
+    tally& tally_;
   };
   struct worker {
     // One thread runs it; other threads only post to it.
@@ -112,6 +119,7 @@ class gateway {
   // that own the coroutines.
   gateway_settings settings_;
   metrics metrics_;
+  tally tally_;
   books books_;
   roster roster_;
   registry registry_;
@@ -124,6 +132,8 @@ class gateway {
   embeddings_api embeddings_;
   heartbeat_api heartbeats_;
   catalog_api catalog_;
+  events_api events_;
+  static_pages pages_;
   admin_api admin_;
   key_ring keys_;
   gateway_face face_;

@@ -35,6 +35,7 @@ struct gateway_settings {
   std::string phone_api_key_file{};  ///< the key of phones that name none of their own; empty: none
   std::string policy = "weighted_round_robin";
   bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it or keys
+  bool dashboard = true;
   unsigned workers = 1;
   seconds drain{120};  ///< how long running answers may go on after SIGTERM
   std::string log_level = "info";

@@ -166,6 +166,7 @@ struct http_call {
   std::string body;
   std::string request_id;
   std::string accept;
+  std::string if_none_match;
   std::string authorization;
   time_point began{};
   executor where;                               ///< the worker
@@ -209,6 +210,7 @@ class observer {
 
   virtual void on_request(const request_record& r) = 0;  ///< once for each request, when it is over
   virtual void on_attempt(const attempt_record& r) = 0;
+  virtual void on_pieces(std::string_view phone, std::size_t pieces) = 0;  ///< of an answer, as they come
   virtual void on_queue_wait(duration waited) = 0;
   virtual void on_retry(std::string_view reason) = 0;
   virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone

@@ -1,0 +1,194 @@
+#include "pocketfleet/service/events_api.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "ask_common.hpp"
+#include "pocketfleet/service/wall_clock.hpp"
+
+namespace pocketfleet {
+namespace {
+
+/// What a watcher may see of a double: one digit behind the point, so that it changes only where it can be
+/// seen.
+double rounded(double value) {
+  return std::round(value * 10) / 10;
+}
+
+json or_null(const auto& value) {
+  return value ? json(*value) : json(nullptr);
+}
+
+/// Taken out of service by hand, where the fleet can do that.
+bool is_drained(const auto& p) {
+  if constexpr (requires { p.drained; }) return p.drained;
+  return false;
+}
+
+void add_telemetry(json& out, const telemetry& reads) {
+  out["temperature"] = or_null(reads.temperature_c);
+  out["battery"] = or_null(reads.battery_level);
+  out["charging"] = or_null(reads.charging);
+  out["memory_available_kb"] = or_null(reads.memory_available_kb);
+  out["memory_total_kb"] = or_null(reads.memory_total_kb);
+  out["wifi_rssi_dbm"] = or_null(reads.wifi_rssi_dbm);
+}
+
+void add_speed(json& out, const tally::speed* its) {
+  out["tokens_per_s"] = its != nullptr ? json(rounded(its->tokens_per_s)) : json(nullptr);
+  out["answer_tokens_per_s"] =
+      its != nullptr && its->answer_speed ? json(rounded(*its->answer_speed)) : json(nullptr);
+  out["first_token_ms"] =
+      its != nullptr && its->first_token ? json(its->first_token->count()) : json(nullptr);
+  out["answers"] = its != nullptr ? its->answers : 0;
+  out["failures"] = its != nullptr ? its->failures : 0;
+}
+
+json as_json(const phone_status& p, const tally::speed* its) {
+  json out{
+      {"name", p.config.name},
+      {"address", p.target ? p.target->host_header : p.config.host},
+      {"engine", to_string(p.engine)},
+      {"model", p.model},
+      {"models", p.models},
+      {"loaded", p.loaded},
+      {"healthy", p.healthy},
+      {"state", to_string(p.state)},
+      {"reason", p.reason},
+      {"breaker", to_string(p.breaker)},
+      {"draining", p.draining},
+      {"suspect", p.suspect},
+      {"quiet", p.quiet},
+      {"inflight", p.in_flight},
+      {"permits", p.permits},
+      {"max_concurrency", p.config.max_concurrency},
+      {"weight", p.config.weight},
+  };
+  out["drained"] = is_drained(p);
+  out["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
+  add_speed(out, its);
+  add_telemetry(out, p.reads ? *p.reads : telemetry{});
+  return out;
+}
+
+/// A phone that has moved is there twice while its last requests at the old address end.
+std::vector<const phone_status*> once_each(const std::vector<phone_status>& all) {
+  std::unordered_map<std::string_view, std::size_t> places;
+  std::vector<const phone_status*> out;
+  for (const phone_status& p : all) {
+    const auto [found, fresh] = places.emplace(p.config.name, out.size());
+    if (fresh)
+      out.push_back(&p);
+    else if (!p.draining)
+      out[found->second] = &p;
+  }
+  return out;
+}
+
+/// One of the watchers, as long as it lives.
+class seat {
+ public:
+  explicit seat(std::atomic<std::size_t>& taken) : taken_(taken), number_(++taken) {}
+  seat(const seat&) = delete;
+  seat& operator=(const seat&) = delete;
+  ~seat() { --taken_; }
+
+  bool free() const { return number_ <= events_api::most_watchers; }
+
+ private:
+  std::atomic<std::size_t>& taken_;
+  std::size_t number_;
+};
+
+}  // namespace
+
+events_api::events_api(desk& fleet, const dispatch& runner, const tally& numbers, about more)
+    : desk_(fleet),
+      dispatch_(runner),
+      tally_(numbers),
+      about_(std::move(more)),
+      started_(rfc3339_now()),
+      feed_([this] { return look(); }, [this] { return tally_.histories(clock::now()); }) {}
+
+std::vector<route> events_api::routes() {
+  return {{"/events", "GET", [this](http_call& call) { return watch(call); }}};
+}
+
+fleet_picture events_api::look() const {
+  fleet_picture out;
+  out.at = rfc3339_now();
+  const auto all = desk_.status();
+  const auto speeds = tally_.phones(clock::now());
+  std::size_t healthy = 0;
+  std::size_t wanted = 0;
+  std::uint64_t in_flight = 0;
+  std::uint64_t permits = 0;
+  double tokens_per_s = 0;
+  for (const phone_status& p : all) in_flight += p.in_flight;
+  for (const phone_status* p : once_each(all)) {
+    const auto its = speeds.find(p->config.name);
+    out.phones.push_back(as_json(*p, its != speeds.end() ? &its->second : nullptr));
+    if (its != speeds.end()) tokens_per_s += its->second.tokens_per_s;
+    if (p->healthy) permits += p->permits;
+    healthy += p->healthy ? 1 : 0;
+    wanted += p->draining ? 0 : 1;
+  }
+  const cache_status cache = dispatch_.cache();
+  const tally::totals done = tally_.requests();
+  out.gateway = {
+      {"version", about_.version},
+      {"started", started_},
+      {"phones", wanted},
+      {"healthy", healthy},
+      {"inflight", in_flight},
+      {"permits", permits},
+      {"waiting", desk_.waiting()},
+      {"queue", about_.queue_capacity},
+      {"requests", done.requests},
+      {"failed", done.failed},
+      {"tokens_per_s", rounded(tokens_per_s)},
+      {"watchers", watchers_.load()},
+  };
+  out.gateway["cache"] = {{"entries", cache.entries},
+                          {"bytes", cache.bytes},
+                          {"hits", cache.hits},
+                          {"misses", cache.misses},
+                          {"joined", cache.joined}};
+  return out;
+}
+
+task<> events_api::watch(http_call& call) {
+  const seat mine(watchers_);
+  if (ending_.stop_requested()) {
+    const error why(errc::shutting_down, "the gateway is going down");
+    co_await refuse(call, why);
+  } else if (!mine.free()) {
+    const error why(errc::overloaded, "as many watch already as may: " + std::to_string(most_watchers), 0,
+                    seconds{5});
+    co_await refuse(call, why);
+  } else {
+    co_await stream(call);
+  }
+}
+
+task<> events_api::stream(http_call& call) {
+  const auto wake = std::make_shared<waker>(call.where);
+  const std::stop_callback on_gone(call.gone, [wake] { wake->wake(); });
+  const std::stop_callback on_end(ending_.get_token(), [wake] { wake->wake(); });
+  header_list headers;
+  headers.emplace_back("Cache-Control", "no-store");
+  headers.emplace_back("X-Accel-Buffering", "no");  // nginx would collect it
+  call.out->begin(200, "text/event-stream", std::move(headers));
+  std::uint64_t seen = 0;
+  while (!call.gone.stop_requested() && !ending_.stop_requested()) {
+    if (const fleet_feed::text news = feed_.next(seen, clock::now())) {
+      if (!co_await call.out->write(*news)) co_return;
+    } else {
+      co_await wake->wait(feed_.due());
+    }
+  }
+  if (!call.gone.stop_requested()) co_await call.out->end({});
+}
+
+}  // namespace pocketfleet
