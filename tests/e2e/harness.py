@@ -348,11 +348,15 @@ class Gateway(Process):
 
     def ask(self, prompt=None, **more):
         self.count("/ask")
-        return ask(self.port, prompt, **more)
+        return ask(self.port, prompt, **self.as_itself(more))
+
+    def as_itself(self, more):
+        """With its key, if it wants one."""
+        return {**more, "headers": {**self.headers, **(more.get("headers") or {})}} if self.headers else more
 
     def ask_stream(self, prompt=None, **more):
         self.count("/ask_stream")
-        return ask_stream(self.port, prompt, **more)
+        return ask_stream(self.port, prompt, **self.as_itself(more))
 
     def stop(self, bound=PATIENCE, status=0):
         got = super().stop(bound)

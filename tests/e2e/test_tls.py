@@ -2,6 +2,7 @@
 import contextlib
 import http.client
 import json
+import os
 import pathlib
 import re
 import signal
@@ -13,6 +14,7 @@ import time
 
 import pytest
 
+from admin_side import KEY, with_admins_key
 from client import counted, fresh, question, request
 from harness import program, until
 
@@ -227,6 +229,23 @@ def test_a_handshake_that_does_not_come(start, home):
     gateway = Behind(start, home, start.sim(1), home.issue("gateway"), header_timeout_s=0.3)
     with socket.create_connection(("127.0.0.1", gateway.port), 20) as silent:
         assert silent.recv(1) == b"", "closed when its time was over"
+
+
+def test_subcommands_by_https(start, home, tmp_path):
+    with_admins_key(start, tmp_path)
+    gateway = Behind(start, home, start.sim(1), home.issue("gateway"), api_keys_file=str(tmp_path / "admins.json"))
+    gateway.healthy(trusting(home), 1)
+
+    def phones(host, code, **env):
+        done = subprocess.run([program(), "phones", "--json", "--gateway", f"https://{host}:{gateway.port}"], text=True,
+                              capture_output=True, timeout=60, env={**os.environ, "POCKETFLEET_KEY": KEY, **env})
+        assert done.returncode == code, done
+        return done
+
+    assert len(json.loads(phones("localhost", 0, POCKETFLEET_CA_FILE=str(home.certificate)).stdout)["phones"]) == 1
+    assert len(json.loads(phones("127.0.0.1", 0, POCKETFLEET_CA_FILE=str(home.certificate)).stdout)["phones"]) == 1
+    assert "certificate" in phones("localhost", 3).stderr, "nobody vouches for it"
+    assert "--ca-file" in phones("localhost", 2, POCKETFLEET_CA_FILE="nowhere").stderr
 
 
 def test_mistakes(start, home, tmp_path):
