@@ -6,12 +6,14 @@
 
 #include "pocketfleet/app/gateway.hpp"
 #include "pocketfleet/app/invitation.hpp"
+#include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/llama_processes.hpp"
 #include "pocketfleet/app/log.hpp"
 #include "pocketfleet/app/registered_file.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/sim/fleet.hpp"
+#include "pocketfleet/wire/digest.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -28,7 +30,7 @@ bool take_listen(gateway_settings& settings, const std::string& text, std::strin
     std::cerr << "--listen " << text << ": expected " << listen_address_form << '\n';
     return false;
   }
-  if (!is_loopback(listen->address) && !settings.allow_unauthenticated_lan) {
+  if (!is_loopback(listen->address) && !settings.allow_unauthenticated_lan && settings.keys.empty()) {
     std::cerr << "--listen " << text << ": " << remedy << '\n';
     return false;
   }
@@ -67,12 +69,13 @@ bool is_plain_word(std::string_view text) {
   return !text.empty() && text.size() <= 256 && text.find_first_not_of(letters) == std::string_view::npos;
 }
 
-void print_try(const std::string& address, std::string_view what) {
+void print_try(const std::string& address, std::string_view what, const std::string& key) {
   std::cout << what << "\nTry:\n\n  curl -s http://" << address
             << R"(/ask -d '{"prompt":"Count to ten.","options":{"num_predict":10}}')"
             << "\n\n  curl -sN http://" << address
             << R"(/ask_stream -d '{"prompt":"Count to twenty.","options":{"num_predict":20}}')"
-            << "\n\n  curl -s http://" << address << "/health\n\nCtrl-C ends it.\n"
+            << "\n\n  curl -s http://" << address << "/health\n\nWhat changes the fleet takes this run's admin key: "
+            << key << "\nCtrl-C ends it.\n"
             << std::flush;
 }
 
@@ -85,7 +88,7 @@ int serve(const serve_arguments& arguments) {
     return exit_bad_file;
   }
   constexpr std::string_view remedy =
-      "beyond this machine only with \"allow_unauthenticated_lan\": true in the file";
+      R"(beyond this machine only with "api_keys_file" or "allow_unauthenticated_lan": true in the file)";
   if (!take_listen(loaded.value.gateway, arguments.listen, remedy)) return exit_bad_file;
   set_up_log(loaded.value.gateway.log_level, loaded.value.gateway.log);
   return run(loaded.value, arguments.phones, {});
@@ -157,6 +160,12 @@ int invite(const invite_arguments& arguments) {
 int demo(const demo_arguments& arguments) {
   configuration c;
   if (!take_listen(c.gateway, arguments.listen, "the demo is for this machine only")) return exit_bad_file;
+  const std::string key = new_api_key();
+  api_key admin;
+  admin.digest = sha256(key);
+  admin.terms.name = "demo";
+  admin.terms.role = key_role::admin;
+  c.gateway.keys.push_back(std::move(admin));
   set_up_log("warn", log_format::text);
   if (!arguments.model.empty()) {
     llama_processes processes;
@@ -168,7 +177,7 @@ int demo(const demo_arguments& arguments) {
     c.phones = std::move(*phones);
     set_up_log("info", log_format::text);
     return run(c, {}, [&](const std::string& address) {
-      print_try(address, std::to_string(arguments.phones) + " llama-server processes are the phones.");
+      print_try(address, std::to_string(arguments.phones) + " llama-server processes are the phones.", key);
     });
   }
   std::vector<sim::phone_settings> phones;
@@ -185,7 +194,7 @@ int demo(const demo_arguments& arguments) {
   set_up_log("info", log_format::text);
   return run(c, {}, [&](const std::string& address) {
     print_try(address,
-              std::to_string(arguments.phones) + " simulated phones, of both engines; their answers count.");
+              std::to_string(arguments.phones) + " simulated phones, of both engines; their answers count.", key);
   });
 }
 
@@ -210,6 +219,7 @@ int sim_phones(const sim_arguments& arguments) {
     s.reasoning_tokens = arguments.reasoning;
     s.embedding = arguments.embeddings;
     s.tools = arguments.tools;
+    s.messages = arguments.messages;
     s.other_models = arguments.other_models;
     phones.emplace_back(context, std::move(s));
     phones.back().start();

@@ -1,10 +1,12 @@
 #include "pocketfleet/app/gateway.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <random>
 
 #include "pocketfleet/app/embedded.hpp"
+#include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/log.hpp"
 #include "pocketfleet/app/settings_json.hpp"
 
@@ -17,6 +19,7 @@ json what_needs_a_restart(gateway_settings settings) {
   const std::string file = settings.registration.registered_file;
   settings.registration = {};
   settings.phone_api_key_file.clear();
+  settings.api_keys_file.clear();
   settings.registration.registered_file = file;
   settings.policy.clear();
   settings.listener.address.clear();
@@ -43,6 +46,8 @@ gateway::gateway(const configuration& c)
       grace_(workers_[0]->context),
       digest_(c.digest),
       phones_key_(c.gateway.registration.api_key) {
+  face_.door = &keys_;
+  use_keys(c.gateway);
   face_.complain = [](std::string_view what, std::string_view why) {
     log(log_level::warning, what, {{"why", why}});
   };
@@ -54,6 +59,15 @@ gateway::gateway(const configuration& c)
   take(c);
   restore_registered();
   use_fleet();
+}
+
+/// Clients need one as soon as one is made for them, or others can reach the gateway. The listener's address
+/// is the one it began with.
+void gateway::use_keys(const gateway_settings& now) {
+  const bool reachable = !is_loopback(settings_.listener.address) && !now.allow_unauthenticated_lan;
+  const bool for_clients = std::any_of(now.keys.begin(), now.keys.end(),
+                                       [](const api_key& k) { return k.terms.role == key_role::client; });
+  keys_.configure(now.keys, reachable || for_clients);
 }
 
 /// Read whatever the mode: a reload may change it. A damaged file is set aside, so that the next one to be
@@ -143,10 +157,12 @@ std::vector<route> gateway::routes() {
   for (auto& r : heartbeats_.routes()) all.push_back(std::move(r));
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   for (auto& r : admin_.routes()) all.push_back(std::move(r));
-  all.push_back({"/phone_setup.sh", "GET", [](http_call& call) -> task<> {
+  all.push_back({"/phone_setup.sh", "GET",
+                 [](http_call& call) -> task<> {
                    std::string body(phone_setup_script());
                    co_await call.out->send(200, "text/x-shellscript; charset=utf-8", std::move(body));
-                 }});
+                 },
+                 access_level::open});
   all.push_back({"/metrics", "GET", [this](http_call& call) -> task<> {
                    std::string body = metrics_text();
                    co_await call.out->send(200, "text/plain; version=0.0.4; charset=utf-8", std::move(body));
@@ -281,6 +297,7 @@ reread_file gateway::reread(const std::string& file) {
 }
 
 void gateway::reload(const configuration& c) {
+  use_keys(c.gateway);
   take(c);
   use_fleet(make_policy(c.gateway.policy));
   asio::post(workers_[0]->context, [this] { prober_->sync(); });
@@ -295,6 +312,7 @@ void gateway::books::on_request(const request_record& r) {
   log(heartbeat ? log_level::debug : log_level::info, "request",
       {{"request_id", r.request_id},
        {"route", r.route},
+       {"key", r.key},
        {"phone", std::string_view(r.phone)},
        {"outcome", r.outcome},
        {"status", number(r.status)},

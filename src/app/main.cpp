@@ -3,12 +3,55 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <map>
 
 #include "pocketfleet/app/client.hpp"
 #include "pocketfleet/app/commands.hpp"
 #include "pocketfleet/app/log.hpp"
 
 namespace {
+
+struct key_commands {
+  CLI::App* all;
+  CLI::App* make;
+  CLI::App* list;
+};
+
+key_commands add_key_commands(CLI::App& app, pocketfleet::key_arguments& into) {
+  auto* all = app.add_subcommand("key", "The keys of clients: new, list, remove")->require_subcommand(1);
+  auto* make = all->add_subcommand("new", "Make a key; it is printed once, and kept as a digest");
+  auto* list = all->add_subcommand("list", "Who has a key, and what it may");
+  auto* remove = all->add_subcommand("remove", "Take a key back");
+  for (auto* each : {make, list, remove}) {
+    auto* where = each->add_option_group("file");
+    where->add_option("--file", into.file, "The file with the keys");
+    where->add_option("--phones", into.phones, "phones.json, which names that file");
+    where->require_option(1);
+  }
+  auto& terms = into.made.terms;
+  make->add_option("--name", terms.name, "Whose it is; in logs")->required();
+  make->add_flag_callback(
+      "--admin", [&terms] { terms.role = pocketfleet::key_role::admin; }, "It may change the fleet");
+  make->add_option("--rate", terms.rate_per_minute, "Requests a minute; 0: no limit")
+      ->check(CLI::Range(0, 1'000'000));
+  make->add_option("--concurrency", terms.max_concurrency, "Requests at once; 0: no limit")
+      ->check(CLI::Range(0, 100'000));
+  make->add_option("--model", terms.models, "A model that it may use; several times; none: all");
+  make->add_option("--cache", terms.cache, "With whom it shares answers: shared, own, none")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, pocketfleet::cache_scope>{{"shared", pocketfleet::cache_scope::shared},
+                                                          {"own", pocketfleet::cache_scope::own},
+                                                          {"none", pocketfleet::cache_scope::none}}));
+  list->add_flag("--json", into.as_json, "As the file has it");
+  remove->add_option("NAME", into.name, "Whose")->required();
+  return {all, make, list};
+}
+
+int run_key_command(const key_commands& commands, const pocketfleet::key_arguments& key) {
+  if (*commands.make) return pocketfleet::key_new(key);
+  if (*commands.list) return pocketfleet::key_list(key);
+  return pocketfleet::key_remove(key);
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"One LLM server out of a drawer of Android phones", "pocketfleet"};
@@ -30,6 +73,9 @@ int run(int argc, char** argv) {
   invite_command->add_option("--address", invite.address, "HOST:PORT where phones reach the gateway");
   invite_command->add_option("--model", invite.model, "What the phone is to serve");
   invite_command->add_flag("--qr", invite.qr, "As a QR code too");
+
+  pocketfleet::key_arguments key;
+  const key_commands keys = add_key_commands(app, key);
 
   pocketfleet::demo_arguments demo;
   auto* demo_command = app.add_subcommand("demo", "Serve a small fleet of simulated phones");
@@ -58,6 +104,7 @@ int run(int argc, char** argv) {
   sim_command->add_option("--embeddings", sim.embeddings,
                           "true: embeds; llama-server then does nothing else");
   sim_command->add_option("--tools", sim.tools, "false: Ollama's model cannot call tools");
+  sim_command->add_option("--messages", sim.messages, "false: an Ollama too old for Anthropic's API");
   sim_command->add_option("--other-models", sim.other_models, "Ollama's other models, with commas between")
       ->delimiter(',');
 
@@ -69,6 +116,7 @@ int run(int argc, char** argv) {
     if (*serve_command) return pocketfleet::serve(serve);
     if (*check_command) return pocketfleet::check(file);
     if (*invite_command) return pocketfleet::invite(invite);
+    if (*keys.all) return run_key_command(keys, key);
     if (*demo_command) return pocketfleet::demo(demo);
     return pocketfleet::sim_phones(sim);
   } catch (const CLI::ParseError& e) {

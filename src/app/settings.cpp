@@ -9,8 +9,11 @@
 #include <filesystem>
 #include <system_error>
 
+#include "descriptor.hpp"
+#include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/wire/digest.hpp"
 #include "pocketfleet/wire/json_fault.hpp"
+#include "private_file.hpp"
 #include "settings_tables.hpp"
 
 namespace pocketfleet {
@@ -27,20 +30,6 @@ loaded_configuration refused(mistake why) {
 mistake too_large(std::size_t bytes) {
   return {"", std::to_string(bytes) + " bytes", "at most " + std::to_string(largest_file) + " bytes (4 MiB)"};
 }
-
-class descriptor {
- public:
-  explicit descriptor(int fd) : fd_(fd) {}
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  ~descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 void read_document(configuration& into, const place& from) {
   if (from.value.is_array()) {
@@ -75,13 +64,14 @@ void read_document(configuration& into, const place& from) {
 
 constexpr std::size_t least_token = 16;
 constexpr std::size_t longest_token = 256;
+constexpr std::size_t largest_token_file = 4096;
 
 /// Paths count from the file's own folder.
 void resolve_paths(configuration& c, const std::string& file) {
   const auto folder = std::filesystem::path(file).parent_path();
   auto& registration = c.gateway.registration;
   std::vector<std::string*> paths{&registration.token_file, &registration.registered_file,
-                                  &c.gateway.phone_api_key_file};
+                                  &c.gateway.phone_api_key_file, &c.gateway.api_keys_file};
   for (auto& p : c.phones) paths.push_back(&p.api_key_file);
   for (std::string* path : paths) {
     if (!path->empty()) *path = (folder / *path).string();
@@ -95,24 +85,17 @@ token_or_mistake read_token(const std::string& file, const std::string& path) {
   const auto refuse = [&](std::string found, std::string expected) {
     return token_or_mistake{{}, mistake{path, std::move(found), std::move(expected)}};
   };
-  const descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat about {};
-  if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0) {
-    return refuse(file + ": " + std::generic_category().message(errno),
-                  path == "gateway.fleet_token_file"
-                      ? "a file with the fleet's token; \"pocketfleet invite\" makes one"
-                      : "a file with the key");
-  }
-  if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
-  if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
-  std::array<char, longest_token + 2> bytes{};
-  const auto n = ::read(opened.fd(), bytes.data(), bytes.size());
-  std::string_view text(bytes.data(), n < 0 ? 0 : static_cast<std::size_t>(n));
+  constexpr std::string_view form = "one line of 16 to 256 printable characters without spaces";
+  private_file read = read_private_file(
+      file, largest_token_file,
+      path == "gateway.fleet_token_file" ? "a file with the fleet's token; \"pocketfleet invite\" makes one"
+                                         : "a file with the key");
+  if (!read) return refuse(std::move(read.found), std::move(read.expected));
+  std::string_view text = read.bytes;
   while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
   const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  if (text.size() < least_token || text.size() > longest_token || !plain) {
-    return refuse("a file with something else", "one line of 16 to 256 printable characters without spaces");
-  }
+  if (text.size() < least_token || text.size() > longest_token || !plain)
+    return refuse("a file with something else", std::string(form));
   return {std::string(text), std::nullopt};
 }
 
@@ -129,6 +112,14 @@ loaded_configuration load_configuration(const std::string& file) {
     gateway.registration.token_sha256 = sha256_hex(read(from, "gateway.fleet_token_file"));
   if (const auto& from = gateway.phone_api_key_file; !from.empty())
     gateway.registration.api_key = read(from, "gateway.phone_api_key_file");
+  if (const auto& from = gateway.api_keys_file; !from.empty()) {
+    auto keys = read_keys(from);
+    for (auto& m : keys.wrong) {
+      const std::string where = m.path.empty() ? std::string{} : from + ": " + m.path + ": ";
+      loaded.mistakes.push_back({"gateway.api_keys_file", where + m.found, std::move(m.expected)});
+    }
+    gateway.keys = std::move(keys.keys);
+  }
   for (std::size_t i = 0; i < loaded.value.phones.size(); ++i) {
     phone_config& p = loaded.value.phones[i];
     p.api_key = p.api_key_file.empty()

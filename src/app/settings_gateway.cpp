@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "host_text.hpp"
+#include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/settings_json.hpp"
 #include "pocketfleet/core/policy.hpp"
@@ -38,6 +39,32 @@ void read_host_names(gateway_settings& into, const place& from) {
       into.listener.host_names.push_back(std::move(checked.host));
     } else {
       at.refuse(std::move(checked.expected));
+    }
+  }
+}
+
+/// "https://app.example" or "http://192.168.1.7:3000": what a browser says of the page that asks.
+bool is_origin(std::string_view text) {
+  const auto slashes = text.find("://");
+  if (slashes == std::string_view::npos || text.size() > 256) return false;
+  const std::string_view scheme = text.substr(0, slashes);
+  const std::string_view rest = text.substr(slashes + 3);
+  constexpr std::string_view letters = "abcdefghijklmnopqrstuvwxyz0123456789-.:[]";
+  return !scheme.empty() && !rest.empty() && rest.find_first_not_of(letters) == std::string_view::npos &&
+         scheme.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789+-.") == std::string_view::npos;
+}
+
+void read_origins(gateway_settings& into, const place& from) {
+  constexpr std::size_t most = 64;
+  if (!from.value.is_array() || from.value.size() > most)
+    return from.refuse("an array of at most 64 origins of pages");
+  for (std::size_t i = 0; i < from.value.size(); ++i) {
+    const auto at = from.item(i);
+    const auto* text = at.value.get_ptr<const std::string*>();
+    if (text == nullptr || !is_origin(*text)) {
+      at.refuse(R"(an origin in lower case and without a path, as "https://app.example")");
+    } else {
+      into.listener.origins.push_back(*text);
     }
   }
 }
@@ -94,6 +121,9 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
        [](const auto& g) { return json(join_host_port(g.listener.address, g.listener.port)); }},
       make::flag(
           "allow_unauthenticated_lan", [](auto& g) -> auto& { return g.allow_unauthenticated_lan; }),
+      path(
+          "api_keys_file", [](auto& g) -> auto& { return g.api_keys_file; }),
+      {"origins", read_origins, [](const auto& g) { return json(g.listener.origins); }},
       {"host_names", read_host_names, [](const auto& g) { return json(g.listener.host_names); }},
 
       // which phone
@@ -266,9 +296,10 @@ void read_gateway(gateway_settings& into, const place& from) {
   into.links.connect_time = into.service.times.connect;
   into.dispatch.probe_interval = std::chrono::ceil<seconds>(into.service.probe.interval);
 
-  if (!is_loopback(into.listener.address) && !into.allow_unauthenticated_lan) {
+  if (into.api_keys_file.empty()) into.api_keys_file = keys_credential();
+  if (!is_loopback(into.listener.address) && !into.allow_unauthenticated_lan && into.api_keys_file.empty()) {
     from.member("listen").refuse(
-        R"(a loopback address such as "127.0.0.1:8000", or "allow_unauthenticated_lan": true beside it)");
+        R"(a loopback address such as "127.0.0.1:8000", or "api_keys_file" or "allow_unauthenticated_lan": true beside it)");
   }
   auto& rests = into.dispatch.rest;
   if (rests.resume_c > rests.pause_c) {

@@ -122,16 +122,20 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   if (index(id) >= phones_.size() || !phones_[index(id)] || phones_[index(id)]->removed) return {};
   phone& p = *phones_[index(id)];
   if (found.state == health::up && p.state != health::up) p.cut_out.reachable(now);
-  const bool changed =
-      (found.engine != engine_kind::unknown && found.engine != p.engine) || found.models || found.loaded;
+  const bool other_engine = found.engine != engine_kind::unknown && found.engine != p.engine;
+  const bool changed = other_engine || found.models || found.loaded;
   if (found.state == health::up) p.suspect = false;
   p.state = found.state;
   p.reason = found.reason;
-  if (found.engine != engine_kind::unknown) p.engine = found.engine;
+  if (other_engine) {
+    p.engine = found.engine;
+    p.vision = p.messages = true;  // what the one before could not, this one may
+  }
   if (found.models) p.models = *found.models;
   if (found.loaded) p.loaded = *found.loaded;
   if (found.slots) p.slots = found.slots;
   if (found.vision) p.vision = *found.vision;
+  if (found.messages) p.messages = *found.messages;
   if (changed) rebuild(p, id);
   return serve_queue(now);
 }
@@ -163,7 +167,7 @@ bool dispatcher::has_model(const phone& p, const want& wanted) const {
 bool dispatcher::serves(const phone& p, const want& wanted) const {
   if (p.removed || (wanted.only && *wanted.only != p.target->id)) return false;
   if (p.engine != engine_kind::unknown && (wanted.engines & mask_of(p.engine)) == 0) return false;
-  if (wanted.vision && !p.vision) return false;
+  if ((wanted.vision && !p.vision) || (wanted.messages && !p.messages)) return false;
   return has_model(p, wanted);
 }
 

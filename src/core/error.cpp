@@ -9,6 +9,7 @@ std::string_view to_string(errc code) {
     case errc::bad_request: return "bad_request";
     case errc::unauthorized: return "unauthorized";
     case errc::forbidden: return "forbidden";
+    case errc::rate_limited: return "rate_limited";
     case errc::model_not_found: return "model_not_found";
     case errc::unsupported: return "unsupported";
     case errc::not_found: return "not_found";

@@ -14,7 +14,11 @@ class anthropic_stream final : public event_decoder {
  private:
   static error odd() { return {errc::bad_response, "the phone did not answer in Anthropic's form"}; }
 
-  error unfinished() const override { return heard_ ? event_decoder::unfinished() : odd(); }
+  /// Ollama's layer loses the error of a phone that fails in mid-stream, and ends as if its guard against
+  /// repeating tokens had: it is taken for the failure, which another phone may make good.
+  error unfinished() const override {
+    return heard_ ? error(errc::phone_error, event_decoder::unfinished().message) : odd();
+  }
 
   result<void> one(std::string_view data, answer_sink& sink) override {
     const auto document = parse_fast(data);
@@ -99,10 +103,17 @@ class anthropic_stream final : public event_decoder {
     if (event["delta"]["stop_reason"].get(reason) == simdjson::SUCCESS) {
       done_reason = reason == "max_tokens" ? "length" : reason == "tool_use" ? "tool_calls" : "stop";
       more.members.clear();
-      for (const char* const name : {"stop_reason", "stop_sequence"}) {
-        if (element value; event["delta"][name].get(value) == simdjson::SUCCESS)
-          add_member(more.members, name, value);
+      add_member(more.members, "stop_reason", event["delta"]["stop_reason"].value_unsafe());
+      if (element word; event["delta"]["stop_sequence"].get(word) == simdjson::SUCCESS) {
+        add_member(more.members, "stop_sequence", word);
+      } else {
+        more.members += R"(,"stop_sequence":null)";  // Ollama does not say, Anthropic always does
       }
+    }
+    // Ollama guesses at the start, and has counted at the end.
+    if (element usage; event["usage"].get(usage) == simdjson::SUCCESS && number(usage["input_tokens"]) > 0) {
+      input_.clear();
+      read_input(usage);
     }
     counts.answer_tokens = number(event["usage"]["output_tokens"]);
     more.usage = "{" + input_ + (input_.empty() ? "" : ",") + R"("output_tokens":)" +

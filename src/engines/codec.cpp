@@ -22,6 +22,11 @@ const engine& engine_of(engine_kind kind) {
   return kind == engine_kind::ollama ? ollama_engine() : llama_server_engine();
 }
 
+bool no_such_route(std::string_view body) {
+  const std::string text = error_text(body);
+  return text.empty() || text == "File Not Found";  // Ollama's router answers in plain text
+}
+
 error phone_failure(int status, std::string_view body) {
   const std::string text = error_text(body);
   const auto said = [&](std::string_view fallback) { return text.empty() ? std::string(fallback) : text; };

@@ -1,5 +1,5 @@
-// Ollama: POST /api/chat and /api/generate, NDJSON. Its own /v1 layer loses errors in mid-stream, so it is
-// not used for what can be said otherwise.
+// Ollama: POST /api/chat and /api/generate, NDJSON; POST /v1/messages, SSE. Its own /v1 layer loses errors in
+// mid-stream (the stream just ends), so it is not used for what can be said otherwise.
 #include "engines.hpp"
 #include "streams.hpp"
 
@@ -9,6 +9,8 @@ namespace {
 class ollama final : public engine {
  public:
   std::optional<std::string> cannot(const question& q) const override {
+    if (q.spoken == dialect::anthropic && !chooses_freely(q))
+      return "tool_choice: Ollama leaves the choice to the model";
     if (speaks(q) || q.native_only.empty()) return std::nullopt;
     return q.native_only + ": Ollama has nothing like it";
   }
@@ -39,11 +41,11 @@ class ollama final : public engine {
       add("keep_alive", q.keep_alive);
       add("tools", q.tools);
     }
-    return {"POST", generates(q) ? "/api/generate" : "/api/chat", body + '}'};
+    return {"POST", path(q), body + '}'};
   }
 
   std::unique_ptr<answer_decoder> decoder(const question& q) const override {
-    return ollama_decoder(q.spoken, generates(q));
+    return q.spoken == dialect::anthropic ? anthropic_decoder() : ollama_decoder(q.spoken, generates(q));
   }
 
   std::unique_ptr<resumption> resume(const question& q, std::string_view model,
@@ -59,9 +61,22 @@ class ollama final : public engine {
 
  private:
   static bool speaks(const question& q) {
-    return q.spoken == dialect::ollama_chat || q.spoken == dialect::ollama_generate;
+    return q.spoken == dialect::ollama_chat || q.spoken == dialect::ollama_generate ||
+           q.spoken == dialect::anthropic;
   }
   static bool generates(const question& q) { return q.raw || q.spoken == dialect::ollama_generate; }
+  static const char* path(const question& q) {
+    if (q.spoken == dialect::anthropic) return "/v1/messages";
+    return generates(q) ? "/api/generate" : "/api/chat";
+  }
+
+  /// Ollama reads no tool_choice and would answer as if there were none.
+  static bool chooses_freely(const question& q) {
+    const auto choice = q.native.find("tool_choice");
+    if (choice == q.native.end() || !choice->is_object()) return true;
+    const auto type = choice->find("type");
+    return type == choice->end() || *type == "auto";
+  }
 };
 
 }  // namespace

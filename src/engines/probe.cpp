@@ -1,5 +1,7 @@
 #include "pocketfleet/engines/probe.hpp"
 
+#include <charconv>
+
 #include "pocketfleet/wire/json.hpp"
 
 namespace pocketfleet {
@@ -71,6 +73,22 @@ result<std::vector<served_model>> read_ollama_models(std::string_view body) {
     add(models, member(model, "name"), sound ? digest.get<std::string>() : std::string{}, about(model));
   }
   return models;
+}
+
+std::optional<bool> serves_messages(std::string_view body) {
+  const auto parsed = parse_json(body);
+  if (!parsed || !parsed->is_object()) return std::nullopt;
+  const json& version = member(*parsed, "version");
+  if (!version.is_string()) return std::nullopt;
+  const auto& text = version.get_ref<const std::string&>();
+  unsigned major = 0;
+  unsigned minor = 0;
+  const char* const end = text.data() + text.size();
+  const auto [dot, no_major] = std::from_chars(text.data(), end, major);
+  if (no_major != std::errc() || dot == end || *dot != '.') return std::nullopt;
+  const auto [rest, no_minor] = std::from_chars(dot + 1, end, minor);
+  if (no_minor != std::errc() || (major == 0 && minor == 0)) return std::nullopt;
+  return major > 0 || minor >= 14;
 }
 
 result<std::vector<served_model>> read_llama_models(std::string_view body) {

@@ -2,6 +2,7 @@
 #include "pocketfleet/service/ask_api.hpp"
 
 #include "ask_common.hpp"
+#include "pocketfleet/core/model_name.hpp"
 
 namespace pocketfleet {
 
@@ -13,6 +14,13 @@ std::vector<route> ask_api::routes() {
       {"/health", "GET", [this](http_call& call) { return health(call); }},
       {"/warmup", "POST", [this](http_call& call) { return warm_up(call); }},
   };
+}
+
+result<void> choose_allowed(const http_call& call, std::string& model) {
+  if (call.terms == nullptr || call.terms->models.empty()) return {};
+  if (model.empty()) model = call.terms->models.front();
+  if (call.terms->may_use(normalized_model(model))) return {};
+  return error(errc::forbidden, "model: this key may not use that one");
 }
 
 task<> refuse(http_call& call, const error& why, header_list headers) {

@@ -25,6 +25,9 @@ inline std::string joined(const std::vector<std::string>& names) {
   return out;
 }
 
+/// A key may be for some models only: errc::forbidden for another one. Who names none gets the key's first.
+result<void> choose_allowed(const http_call& call, std::string& model);
+
 /// Tells the client why not, in our dialect's form.
 task<> refuse(http_call& call, const error& why, header_list headers = {});
 

@@ -136,7 +136,7 @@ task<result<void>> attempt::send(const phone_request& request, time_point until)
     if (!more || more->empty()) break;
     body.append(*more);
   }
-  if (head->status == 404 && question_.spoken == dialect::anthropic)
+  if (head->status == 404 && question_.spoken == dialect::anthropic && no_such_route(body))
     co_return error(errc::not_served, "the phone's build does not serve Anthropic's Messages API");
   co_return phone_failure(head->status, body);
 }

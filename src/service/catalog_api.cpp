@@ -17,12 +17,21 @@ constexpr std::string_view ollama_release = "0.12.11";
 constexpr seconds show_time{5};  // on each phone
 constexpr std::size_t show_phones = 3;
 
+/// A key for some models shows no others.
+model_filter models_for(const http_call& call) {
+  return call.terms ? std::span<const std::string>(call.terms->models) : model_filter{};
+}
+
 /// What can be asked of the catalogue without asking a phone.
-route page_of(std::string_view path, std::string_view type, std::function<std::string()> text) {
-  return {path, "GET", [type, text = std::move(text)](http_call& call) -> task<> {
-            std::string body = text();
+route page_of(std::string_view path, std::string_view type,
+              std::function<std::string(const model_filter&)> text,
+              access_level access = access_level::client) {
+  return {path, "GET",
+          [type, text = std::move(text)](http_call& call) -> task<> {
+            std::string body = text(models_for(call));
             co_await call.out->send(200, type, std::move(body));
-          }};
+          },
+          access};
 }
 
 task<> refuse_to_manage(http_call& call) {
@@ -45,12 +54,14 @@ std::vector<route> catalog_api::routes() {
     return out;
   };
   std::vector<route> all{
-      page_of("/", "text/plain; charset=utf-8", [] { return std::string("Ollama is running"); }),
-      page_of("/v1/models", json_type, [phones] { return openai_models(phones()); }),
-      page_of("/api/tags", json_type, [phones] { return ollama_tags(phones()); }),
-      page_of("/api/ps", json_type, [phones_up] { return ollama_ps(phones_up()); }),
+      page_of(
+          "/", "text/plain; charset=utf-8", [](const auto&) { return std::string("Ollama is running"); },
+          access_level::open),
+      page_of("/v1/models", json_type, [phones](const auto& only) { return openai_models(phones(), only); }),
+      page_of("/api/tags", json_type, [phones](const auto& only) { return ollama_tags(phones(), only); }),
+      page_of("/api/ps", json_type, [phones_up](const auto& only) { return ollama_ps(phones_up(), only); }),
       page_of("/api/version", json_type,
-              [] { return "{\"version\":\"" + std::string(ollama_release) + "\"}"; }),
+              [](const auto&) { return "{\"version\":\"" + std::string(ollama_release) + "\"}"; }),
       {"/v1/models/*", "GET", [this](http_call& call) { return one_model(call); }},
       {"/api/show", "POST", [this](http_call& call) { return show(call); }},
       {"/api/delete", "DELETE", refuse_to_manage},
@@ -63,7 +74,7 @@ std::vector<route> catalog_api::routes() {
 }
 
 task<> catalog_api::one_model(http_call& call) {
-  auto body = openai_model(desk_.targets(), call.below);
+  auto body = openai_model(desk_.targets(), call.below, models_for(call));
   if (body) {
     co_await call.out->send(200, json_type, std::move(*body));
     co_return;
@@ -110,9 +121,10 @@ task<result<std::string>> catalog_api::ask(http_call& call, const place& at, con
 }
 
 task<> catalog_api::show(http_call& call) {
-  const auto wanted = parse_show(call.body);
-  if (!wanted) {
-    const error why = wanted.error();
+  auto wanted = parse_show(call.body);
+  const result<void> allowed = wanted ? choose_allowed(call, wanted->model) : wanted.error();
+  if (!allowed) {
+    const error why = allowed.error();
     co_await refuse(call, why);
     co_return;
   }

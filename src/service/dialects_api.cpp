@@ -37,8 +37,10 @@ std::vector<route> dialects_api::routes() {
 }
 
 task<> dialects_api::answer(http_call& call, result<generation_request> request, form_maker form) {
-  if (!request) {
-    const error why = request.error();
+  const result<void> allowed =
+      request ? choose_allowed(call, request->choices.front().model) : request.error();
+  if (!allowed) {
+    const error why = allowed.error();
     co_await refuse(call, why);
     co_return;
   }
@@ -137,7 +139,12 @@ task<> dialects_api::count_tokens(http_call& call) {
     co_await refuse(call, *why);
     co_return;
   }
-  const std::string model = body->value("model", std::string{});
+  std::string model = body->value("model", std::string{});
+  if (const auto allowed = choose_allowed(call, model); !allowed) {
+    const error not_this_one = allowed.error();
+    co_await refuse(call, not_this_one);
+    co_return;
+  }
   want wanted;
   wanted.model = model.empty() ? std::string{} : normalized_model(model);
   wanted.engines = mask_of(engine_kind::llama_server);

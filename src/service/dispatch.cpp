@@ -17,9 +17,10 @@ milliseconds since(time_point then) {
 
 /// No phone that could be asked has an engine for it.
 error incapable(const question& q, const std::string& why) {
-  if (q.spoken == dialect::anthropic)
-    return error(errc::not_served,
-                 "no phone with that model speaks Anthropic's Messages API; llama-server does");
+  if (q.spoken == dialect::anthropic && why.empty())
+    return error(
+        errc::not_served,
+        "no phone with that model speaks Anthropic's Messages API; llama-server and Ollama from 0.14 on do");
   return error(errc::unsupported, why);
 }
 
@@ -31,6 +32,7 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   j->deadline = j->began + settings_.times.request;
   j->wanted.model = q.model.empty() ? std::string{} : normalized_model(q.model);
   j->wanted.vision = q.has_images;
+  j->wanted.messages = q.spoken == dialect::anthropic;
   for (const auto kind : {engine_kind::ollama, engine_kind::llama_server}) {
     if (auto reason = engine_of(kind).cannot(q)) {
       j->wanted.engines &= static_cast<engine_mask>(~mask_of(kind));
@@ -47,7 +49,9 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
-    j->key = cache_key_of(q, how.rescue ? std::string_view{} : "one phone");
+    std::string scope = how.rescue ? "" : "one phone";
+    if (!how.scope.empty()) scope.append("\n").append(how.scope);
+    j->key = cache_key_of(q, scope);
     auto found = answers_.find(j->key, wake, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);
@@ -107,7 +111,8 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     observer_.on_queue_wait(clock::now() - asked_at);
     g.waited(so_far.queued);
     if (!got) {
-      if (so_far.number == 0 && got.error().code == errc::unsupported && !j.cannot.empty() && !wanted.vision)
+      const bool known_why = !j.cannot.empty() || wanted.messages;
+      if (so_far.number == 0 && got.error().code == errc::unsupported && known_why && !wanted.vision)
         co_return incapable(j.what, j.cannot);
       if (so_far.number == 0 || got.error().code == errc::aborted) co_return got.error();
       if (!so_far.begun) co_return so_far.last;  // tells more than that no other phone is left

@@ -20,8 +20,9 @@ task<> embeddings_api::embed(http_call& call, embeddings_dialect dialect) {
   embeddings_rules rules;
   rules.pass_load_options = settings_.pass_load_options;
   auto request = parse_embeddings(dialect, call.body, rules);
-  if (!request) {
-    const error why = request.error();
+  const result<void> allowed = request ? choose_allowed(call, request->model) : request.error();
+  if (!allowed) {
+    const error why = allowed.error();
     co_await refuse(call, why);
     co_return;
   }

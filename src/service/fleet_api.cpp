@@ -106,9 +106,10 @@ result<warm_up_request> parse_warm_up(std::string_view body) {
 }  // namespace
 
 task<> ask_api::warm_up(http_call& call) {
-  const auto request = parse_warm_up(call.body);
-  if (!request) {
-    const error why = request.error();
+  auto request = parse_warm_up(call.body);
+  const result<void> allowed = request ? choose_allowed(call, request->model) : request.error();
+  if (!allowed) {
+    const error why = allowed.error();
     co_await refuse(call, why);
     co_return;
   }

@@ -142,7 +142,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
     if (slow && m.state == health::up) co_return phone_report{.state = health::up};
     co_return down(version ? "not Ollama's answer" : version.error().message);
   }
-  phone_report out{.state = health::up};
+  phone_report out{.state = health::up, .messages = serves_messages(version->body)};
   // What is in memory changes with every request for another model; since 0.32.4 this question waits while
   // one loads.
   auto loaded = co_await get(phone, "/api/ps");

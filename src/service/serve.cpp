@@ -28,8 +28,16 @@ class waiting {
   waiting(http_call& call, dispatch& runner, serving& what, request_record& r)
       : call_(call), what_(what), record_(r), wake_(std::make_shared<waker>(call.where)) {
     const worker_context worker{call.where, call.phones};
-    const ask_manner how{what.use_cache, what.stream, what.rescue, wake_};
+    ask_manner how{what.use_cache, what.stream, what.rescue, wake_};
+    if (call.terms) {
+      how.use_cache = how.use_cache && call.terms->cache != cache_scope::none;
+      if (call.terms->cache == cache_scope::own) how.scope = call.terms->name;
+    }
     for (question& q : what.choices) {
+      if (auto allowed = choose_allowed(call, q.model); !allowed) {
+        failed = allowed.error();
+        return;
+      }
       auto found = runner.ask(worker, std::move(q), how);
       if (!found) {
         failed = found.error();

@@ -20,7 +20,7 @@ class engine {
   virtual bool generates(
       const request& asked) const = 0;             ///< a request that faults may hit and that is counted
   virtual std::string common_headers() const = 0;  ///< whole lines that every response has
-  virtual std::string error_body(unsigned status, std::string_view text) const = 0;
+  virtual std::string error_body(const request& asked, unsigned status, std::string_view text) const = 0;
   virtual std::string bad_request() const = 0;  ///< the whole response to bytes that are no HTTP
   virtual bool always_chunks() const = 0;       ///< also to HTTP/1.0 clients
   virtual unsigned most_requests() const = 0;   ///< on one connection; 0: no limit

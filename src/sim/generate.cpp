@@ -320,7 +320,7 @@ asio::awaitable<void> run::fail_in_stream() {
     co_await write();
     co_return;
   }
-  std::string body = server_.speaks->error_body(500, "simulated failure of the engine");
+  std::string body = server_.speaks->error_body(client_.asked(), 500, "simulated failure of the engine");
   co_await client_.reply(500, speaker_.whole_type(), std::move(body));
 }
 
@@ -358,7 +358,8 @@ asio::awaitable<void> generate(connection& client, job what, voice& speaker) {
 asio::awaitable<bool> fault_answers(connection& client, const fault& shown) {
   phone::server& server = client.server();
   const auto answer = [&](unsigned status, std::string_view text) {
-    return client.reply(status, "application/json; charset=utf-8", server.speaks->error_body(status, text));
+    return client.reply(status, "application/json; charset=utf-8",
+                        server.speaks->error_body(client.asked(), status, text));
   };
   const bool ollama = server.settings.engine == engine_kind::ollama;
   switch (shown.kind) {

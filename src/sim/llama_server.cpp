@@ -73,7 +73,7 @@ class llama_engine final : public engine {
   std::string common_headers() const override {
     return "Server: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n";
   }
-  std::string error_body(unsigned status, std::string_view text) const override {
+  std::string error_body(const request&, unsigned status, std::string_view text) const override {
     return llama_error(status, text, error_type(status));
   }
   std::string bad_request() const override {
@@ -97,7 +97,7 @@ class llama_engine final : public engine {
 // Errors close the connection.
 asio::awaitable<void> llama_engine::fail(connection& client, unsigned status, std::string text) const {
   client.close_after_answer();
-  std::string body = error_body(status, text);
+  std::string body = error_body(client.asked(), status, text);
   co_await client.reply(status, json_type, std::move(body));
 }
 

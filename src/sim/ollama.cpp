@@ -1,4 +1,4 @@
-// Simulated Ollama: its routes under /api.
+// Simulated Ollama: its routes under /api, and /v1/messages.
 #include <algorithm>
 #include <ctime>
 #include <memory>
@@ -7,6 +7,7 @@
 #include "engine.hpp"
 #include "generate.hpp"
 #include "json.hpp"
+#include "ollama_messages.hpp"
 #include "ollama_pages.hpp"
 #include "ollama_request.hpp"
 #include "ollama_voice.hpp"
@@ -20,14 +21,17 @@ namespace {
 constexpr const char* json_type = "application/json; charset=utf-8";
 constexpr const char* text_type = "text/plain; charset=utf-8";
 constexpr std::string_view version = "0.33.0";
+constexpr std::string_view version_without_messages = "0.13.5";
+constexpr std::string_view messages_path = "/v1/messages";
 
 class ollama_engine final : public engine {
  public:
   asio::awaitable<void> answer(connection& client) override;
 
   bool generates(const request& asked) const override {
-    return asked.seen.method == "POST" && (asked.path == "/api/chat" || asked.path == "/api/generate" ||
-                                           asked.path == "/api/embed" || asked.path == "/api/embeddings");
+    return asked.seen.method == "POST" &&
+           (asked.path == "/api/chat" || asked.path == "/api/generate" || asked.path == "/api/embed" ||
+            asked.path == "/api/embeddings" || asked.path == messages_path);
   }
   std::string common_headers() const override {
     const std::time_t now = std::time(nullptr);
@@ -36,7 +40,8 @@ class ollama_engine final : public engine {
     char text[64];
     return {text, std::strftime(text, sizeof text, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts)};
   }
-  std::string error_body(unsigned, std::string_view text) const override {
+  std::string error_body(const request& asked, unsigned status, std::string_view text) const override {
+    if (asked.path == messages_path) return ollama_messages_error(status, text, 1);
     return write_json(ordered{{"error", text}});
   }
   std::string bad_request() const override {
@@ -63,7 +68,7 @@ std::uint64_t room(const phone_settings& settings) {
 }
 
 asio::awaitable<void> ollama_engine::fail(connection& client, unsigned status, std::string text) const {
-  std::string body = error_body(status, text);
+  std::string body = error_body(client.asked(), status, text);
   co_await client.reply(status, json_type, std::move(body));
 }
 
@@ -80,7 +85,8 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
     } else if (path == "/") {
       co_await client.reply(200, text_type, "Ollama is running");
     } else if (path == "/api/version") {
-      std::string body = write_json(ordered{{"version", version}});
+      std::string body = write_json(
+          ordered{{"version", client.server().settings.messages ? version : version_without_messages}});
       co_await client.reply(200, json_type, std::move(body));
     } else if (path == "/api/tags") {
       std::string body = tags_page(client.server().settings);
@@ -90,7 +96,8 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
     }
     co_return;
   }
-  if (!is_one_of({"/api/show", "/api/chat", "/api/generate", "/api/embed", "/api/embeddings"})) {
+  const bool messages = path == messages_path && client.server().settings.messages;
+  if (!messages && !is_one_of({"/api/show", "/api/chat", "/api/generate", "/api/embed", "/api/embeddings"})) {
     co_await client.reply(404, text_type, "404 page not found");
     co_return;
   }
@@ -103,7 +110,8 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
     co_return;
   }
   ollama_request wanted;
-  refusal no = read_ollama(asked.seen.body, wanted);
+  refusal no = messages ? read_ollama_messages(asked.seen.body, client.server().settings.thinking, wanted)
+                        : read_ollama(asked.seen.body, wanted);
   const bool embeds = path.starts_with("/api/embed");
   if (!no && !has_model(client.server().settings, wanted.model)) {
     no = {404, embeds ? "model \"" + wanted.model + "\" not found, try pulling it first"
@@ -112,13 +120,14 @@ asio::awaitable<void> ollama_engine::answer(connection& client) {
   if (!no && wanted.think.value_or(false) && !client.server().settings.thinking)
     no = {400, '"' + wanted.model + "\" does not support thinking"};
   const json& tools = member(wanted.body, "tools");
-  if (!no && path == "/api/chat" && !client.server().settings.tools && tools.is_array() && !tools.empty())
+  if (!no && (messages || path == "/api/chat") && !client.server().settings.tools && tools.is_array() &&
+      !tools.empty())
     no = {400, '"' + wanted.model + "\" does not support tools"};
   if (no) {
     co_await fail(client, no.status, no.text);
   } else if (embeds) {
     co_await embed_texts(client, std::move(wanted), path == "/api/embeddings");
-  } else if (path == "/api/chat") {
+  } else if (messages || path == "/api/chat") {
     co_await chat(client, std::move(wanted));
   } else {
     co_await generate_text(client, std::move(wanted));
@@ -200,8 +209,15 @@ asio::awaitable<void> ollama_engine::chat(connection& client, ollama_request ask
   if (goes_on) what.from = number_at_end(last.content).value_or(0);
   if (settings.thinking && asked.think.value_or(true) && !goes_on) what.reasoning = settings.reasoning_tokens;
   what.script = script_for(member(asked.body, "tools"), last.role == "tool", asked.wants_json);
+  const std::uint64_t number = ++client.server().answers;
+  if (client.asked().path == messages_path) {
+    ollama_messages_voice speaker(asked.model, number);
+    if (what.script.calls()) speaker.call(what.script.tool);
+    co_await generate(client, std::move(what), speaker);
+    co_return;
+  }
   ollama_voice speaker(asked.model, true);
-  if (what.script.calls()) speaker.call(what.script.tool, ++client.server().answers);
+  if (what.script.calls()) speaker.call(what.script.tool, number);
   if (asked.logprobs) speaker.tell_logprobs(asked.top_logprobs);
   co_await generate(client, std::move(what), speaker);
 }

@@ -150,8 +150,8 @@ bool framing_is_sound(const http::response_header<>& head) {
   return codings == 0 || iequals(head[http::field::transfer_encoding], "chunked");
 }
 
-std::optional<refusal> check_origin(const http::request_header<>& head,
-                                    const std::vector<std::string>& names) {
+std::optional<refusal> check_origin(const http::request_header<>& head, const std::vector<std::string>& names,
+                                    const std::vector<std::string>& origins) {
   const std::string_view host_field = head[http::field::host];
   const std::string_view host = host_part(host_field).value_or(std::string_view{});
   boost::system::error_code not_an_address;
@@ -160,13 +160,20 @@ std::optional<refusal> check_origin(const http::request_header<>& head,
   if (not_an_address && !iequals(host, "localhost") && std::none_of(names.begin(), names.end(), is_host)) {
     return refusal{403, "unknown host name; name it in \"host_names\" if it is this gateway's"};
   }
-  if (const auto origin = head.find(http::field::origin); origin != head.end()) {
-    const std::string_view value = origin->value();
-    const auto slashes = value.find("://");
-    if (slashes == std::string_view::npos || !iequals(value.substr(slashes + 3), host_field)) {
+  const auto origin = head.find(http::field::origin);
+  if (origin == head.end()) {
+    // What a page of another site makes a browser ask without saying whose page it is: pictures, scripts,
+    // forms of old browsers. Following a link is no such thing.
+    const bool follows = head["Sec-Fetch-Mode"] == "navigate" && head.method() == http::verb::get;
+    if (head["Sec-Fetch-Site"] == "cross-site" && !follows)
       return refusal{403, "pages of another origin may not ask"};
-    }
+    return std::nullopt;
   }
+  const std::string_view value = origin->value();
+  const auto slashes = value.find("://");
+  const bool own = slashes != std::string_view::npos && iequals(value.substr(slashes + 3), host_field);
+  if (!own && std::find(origins.begin(), origins.end(), value) == origins.end())
+    return refusal{403, "pages of another origin may not ask"};
   return std::nullopt;
 }
 

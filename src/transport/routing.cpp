@@ -39,6 +39,27 @@ std::string below_of(const route& r, std::string_view path) {
   return percent_decoded(open_part(r, path));
 }
 
+found_route find_route(const std::vector<route>& routes, std::string_view path, std::string_view method) {
+  found_route out;
+  for (const route& r : routes) {
+    if (!is_for(r, path)) continue;
+    const bool get = r.method == "GET";
+    if (method == r.method || (get && method == "HEAD")) return {&r};
+    out.allow.append(r.method).append(get ? ", HEAD, " : ", ");
+  }
+  return out;
+}
+
+std::string_view key_in(const boost::beast::http::request_header<>& head) {
+  namespace http = boost::beast::http;
+  constexpr std::string_view scheme = "Bearer ";
+  const std::string_view authorization = head[http::field::authorization];
+  if (authorization.size() > scheme.size() &&
+      boost::beast::iequals(authorization.substr(0, scheme.size()), scheme))
+    return authorization.substr(scheme.size());
+  return head["X-API-Key"];
+}
+
 std::string percent_decoded(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -80,11 +80,13 @@ task<> session::run() {
     began_ = clock::now();
     guard_.set(began_ + limits.header_time);
     reading got = co_await read_header();
+    if (got == reading::done) got = co_await enter();
     if (got == reading::done) got = co_await read_body();
     guard_.never();
     if (got != reading::done) break;
     co_await serve();
     server_->face().bodies.give_back(std::exchange(body_bytes_, 0));
+    visit_ = {};
     if (!keep_alive_ || cut_ || gone_.stop_requested()) break;
   }
   guard_.never();
@@ -122,6 +124,7 @@ task<session::reading> session::read_header() {
   status_ = 0;
   has_failed_ = head_only_ = cut_ = false;
   request_id_.clear();
+  origin_.clear();
   std::size_t taken = 0;
   bool folded = false;
   bool empty_line = false;  // one before the request line is passed over (RFC 9112, 2.2)
@@ -155,7 +158,25 @@ task<session::reading> session::read_header() {
   request_id_ = accepted_request_id(head["X-Request-Id"]);
   if (auto why = check_framing(head, limits.header_fields, limits.target_bytes))
     co_return co_await refuse(*why);
-  if (auto why = check_origin(head, limits.host_names)) co_return co_await refuse(*why);
+  if (auto why = check_origin(head, limits.host_names, limits.origins)) co_return co_await refuse(*why);
+  if (!limits.origins.empty()) origin_ = head[http::field::origin];
+  co_return reading::done;
+}
+
+/// Whom the request is for, and whether its client may have that: before the body, of which strangers shall
+/// cost nothing.
+task<session::reading> session::enter() {
+  const gateway_face& face = server_->face();
+  const auto& head = parser_->get();
+  there_ = find_route(face.routes, path_of(head.target()), head.method_string());
+  if (face.door == nullptr || head.method() == http::verb::options) co_return reading::done;
+  const access_level needed = there_.to != nullptr ? there_.to->access : access_level::client;
+  auto admitted = face.door->admit(key_in(head), needed, *this, clock::now());
+  if (!admitted) {
+    const error why = admitted.error();
+    co_return co_await turn_away(why);
+  }
+  visit_ = std::move(*admitted);
   co_return reading::done;
 }
 
@@ -198,15 +219,8 @@ task<session::reading> session::read_body() {
 
 /// Says why, and reads no further: where the next request would begin is not known.
 task<session::reading> session::refuse(refusal why) {
-  guard_.never();
-  expired_ = false;
-  keep_alive_ = false;
-  if (request_id_.empty()) request_id_ = new_request_id();
+  http_call call = refused_call("other");
   ++server_->face().counters.bad_requests;
-  http_call call("other", socket_.get_executor());
-  call.request_id = request_id_;
-  call.began = began_;
-  call.record.at = phase::reading;
   call.record.outcome = to_string(why.status == 503 ? errc::overloaded : errc::bad_request);
   std::string body = refusal_body(why.status, call.record.outcome, why.text);
   header_list headers;
@@ -216,6 +230,30 @@ task<session::reading> session::refuse(refusal why) {
   keep_books(call);
   co_await linger();
   co_return reading::refused;
+}
+
+/// Likewise, of a client that may not have what it asks for.
+task<session::reading> session::turn_away(const error& why) {
+  http_call call = refused_call(there_.to != nullptr ? there_.to->path : "other");
+  header_list headers;
+  if (why.code == errc::unauthorized) headers.emplace_back("WWW-Authenticate", "Bearer");
+  co_await fail(why, std::move(headers));
+  keep_books(call);
+  co_await linger();
+  co_return reading::refused;
+}
+
+/// For the books, of a request that is read no further.
+http_call session::refused_call(std::string_view route) {
+  guard_.never();
+  expired_ = false;
+  keep_alive_ = false;
+  if (request_id_.empty()) request_id_ = new_request_id();
+  http_call call(route, socket_.get_executor());
+  call.request_id = request_id_;
+  call.began = began_;
+  call.record.at = phase::reading;
+  return call;
 }
 
 /// The dialect that is spoken on the path, as far as the path has been read.
@@ -243,25 +281,20 @@ task<> session::linger() {
 // ---- the handler
 
 task<> session::serve() {
-  const auto& request = parser_->get();
   if (request_id_.empty()) request_id_ = new_request_id();
-  const std::string_view path = path_of(request.target());
-  std::string allow;
-  for (const route& r : server_->face().routes) {
-    if (!is_for(r, path)) continue;
-    const bool get = r.method == "GET";
-    if (request.method_string() == r.method || (get && request.method() == http::verb::head)) {
-      co_await call_handler(r);
-      co_return;
-    }
-    allow.append(r.method).append(get ? ", HEAD, " : ", ");
+  if (there_.to != nullptr) {
+    co_await call_handler(*there_.to);
+    co_return;
   }
+  const auto& request = parser_->get();
+  const std::string& allow = there_.allow;
   http_call call("other", socket_.get_executor());
   call.request_id = request_id_;
   call.began = began_;
   header_list headers;
-  if (request.method() == http::verb::options && (!allow.empty() || path == "*")) {
+  if (request.method() == http::verb::options && (!allow.empty() || request.target() == "*")) {
     headers.emplace_back("Allow", allow + "OPTIONS");
+    if (!origin_.empty()) add_preflight(headers, allow + "OPTIONS");
     co_await send(204, {}, {}, std::move(headers));
   } else if (allow.empty()) {
     call.record.outcome = "not_found";
@@ -276,6 +309,15 @@ task<> session::serve() {
   keep_books(call);
 }
 
+/// A page of an origin that may ask asks first whether it may. The libraries' own fields are as many as they
+/// please: they are all let through, since none of them decides anything.
+void session::add_preflight(header_list& headers, std::string methods) const {
+  const std::string_view wanted = parser_->get()[http::field::access_control_request_headers];
+  headers.emplace_back("Access-Control-Allow-Methods", std::move(methods));
+  if (!wanted.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(wanted));
+  headers.emplace_back("Access-Control-Max-Age", "600");
+}
+
 task<> session::call_handler(const route& to) {
   http_call call(to.path, socket_.get_executor());
   call.method = to.method;
@@ -286,6 +328,7 @@ task<> session::call_handler(const route& to) {
   call.authorization = parser_->get()[http::field::authorization];
   call.began = began_;
   call.phones = &server_->phones();
+  call.terms = visit_.terms;
   gone_ = std::stop_source();
   call.gone = gone_.get_token();
   call.out = this;
@@ -313,6 +356,7 @@ void session::keep_books(http_call& call) {
   const bool gone = gone_.stop_requested();
   r.request_id = call.request_id;
   r.route = call.route;
+  if (call.terms) r.key = call.terms->name;
   if (gone) {
     r.outcome = to_string(errc::client_gone);
   } else if (r.outcome.empty()) {

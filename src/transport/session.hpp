@@ -10,6 +10,7 @@
 #include "pocketfleet/transport/framing_guard.hpp"
 #include "pocketfleet/transport/server.hpp"
 #include "pocketfleet/wire/refusal.hpp"
+#include "routing.hpp"
 
 namespace pocketfleet {
 
@@ -45,14 +46,18 @@ class session final : public reply, public std::enable_shared_from_this<session>
   enum class reading : std::uint8_t { done, closed, refused };
 
   task<reading> read_header();
+  task<reading> enter();
   task<reading> read_body();
   task<bool> fill();
   boost::system::error_code parse();
   task<reading> refuse(refusal why);
+  task<reading> turn_away(const error& why);
+  http_call refused_call(std::string_view route);
   envelope form() const;
   std::string refusal_body(int status, std::string_view code, std::string_view text) const;
   task<> serve();
   task<> call_handler(const route& to);
+  void add_preflight(header_list& headers, std::string methods) const;
   void keep_books(http_call& call);
 
   void watch();
@@ -74,6 +79,9 @@ class session final : public reply, public std::enable_shared_from_this<session>
 
   // the present request
   std::string request_id_;
+  std::string origin_;  // of a page that may ask; empty: no other origins may
+  found_route there_{};
+  visit visit_{};
   time_point began_{};
   std::size_t body_bytes_ = 0;   // taken from the budget
   std::size_t thrown_away_ = 0;  // bytes behind the request that were too many

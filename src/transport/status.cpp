@@ -10,6 +10,7 @@ int http_status(const error& why) {
     case errc::unsupported: return 400;
     case errc::unauthorized: return 401;
     case errc::forbidden: return 403;
+    case errc::rate_limited: return 429;
     case errc::model_not_found:
     case errc::not_found: return 404;
     case errc::conflict: return 409;

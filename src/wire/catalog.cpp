@@ -146,6 +146,10 @@ json openai_entry(const entry& of) {
   return out;
 }
 
+bool shows(model_filter only, std::string_view normalized) {
+  return only.empty() || std::find(only.begin(), only.end(), normalized) != only.end();
+}
+
 json running_entry(const entry& of) {
   json out = ollama_entry(of);
   if (of.engine == engine_kind::ollama) return out;
@@ -159,26 +163,31 @@ json running_entry(const entry& of) {
 
 }  // namespace
 
-std::string openai_models(const catalog_phones& phones) {
+std::string openai_models(const catalog_phones& phones, model_filter only) {
   json data = json::array();
-  for (const auto& [unused, each] : entries_of(phones)) data.push_back(openai_entry(each));
+  for (const auto& [name, each] : entries_of(phones)) {
+    if (shows(only, name)) data.push_back(openai_entry(each));
+  }
   return dump_json({{"object", "list"}, {"data", std::move(data)}});
 }
 
-std::optional<std::string> openai_model(const catalog_phones& phones, std::string_view id) {
+std::optional<std::string> openai_model(const catalog_phones& phones, std::string_view id,
+                                        model_filter only) {
   const auto all = entries_of(phones);
   const auto found = all.find(normalized_model(id));
-  if (found == all.end()) return std::nullopt;
+  if (found == all.end() || !shows(only, found->first)) return std::nullopt;
   return dump_json(openai_entry(found->second));
 }
 
-std::string ollama_tags(const catalog_phones& phones) {
+std::string ollama_tags(const catalog_phones& phones, model_filter only) {
   json models = json::array();
-  for (const auto& [unused, each] : entries_of(phones)) models.push_back(ollama_entry(each));
+  for (const auto& [name, each] : entries_of(phones)) {
+    if (shows(only, name)) models.push_back(ollama_entry(each));
+  }
   return dump_json({{"models", std::move(models)}});
 }
 
-std::string ollama_ps(const catalog_phones& phones) {
+std::string ollama_ps(const catalog_phones& phones, model_filter only) {
   std::map<std::string, std::pair<entry, json>> all;  // with the names of the phones that have it
   for (const auto& phone : phones) {
     for (const auto& m : phone->in_memory) {
@@ -189,7 +198,8 @@ std::string ollama_ps(const catalog_phones& phones) {
     }
   }
   json models = json::array();
-  for (auto& [unused, each] : all) {
+  for (auto& [name, each] : all) {
+    if (!shows(only, name)) continue;
     json one = running_entry(each.first);
     one["pocketfleet"] = {{"phones", std::move(each.second)}};
     models.push_back(std::move(one));

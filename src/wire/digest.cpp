@@ -1,5 +1,6 @@
 #include "pocketfleet/wire/digest.hpp"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include <new>
@@ -40,6 +41,10 @@ class digester {
 std::array<unsigned char, 32> sha256(std::string_view text) {
   thread_local digester digest;
   return digest(text);
+}
+
+bool same_digest(const std::array<unsigned char, 32>& a, const std::array<unsigned char, 32>& b) {
+  return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 std::string sha256_hex(std::string_view text) {

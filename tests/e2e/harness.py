@@ -260,7 +260,8 @@ class Gateway(Process):
     """
 
     def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None, before=(),
-                 listen="127.0.0.1:0"):
+                 listen="127.0.0.1:0", key=None):
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.file = pathlib.Path(folder) / "phones.json"
         # $POCKETFLEET_E2E_SETTINGS, as '{"workers": 4}', runs the same tests with other settings.
         everywhere = json.loads(os.environ.get("POCKETFLEET_E2E_SETTINGS", "{}"))
@@ -293,7 +294,7 @@ class Gateway(Process):
 
     def health(self):
         self.count("/health")
-        return request(self.port, "GET", "/health").json()["phones"]
+        return request(self.port, "GET", "/health", headers=self.headers).json()["phones"]
 
     def phone(self, name):
         return next(p for p in self.health() if p["name"] == name)
@@ -330,7 +331,7 @@ class Gateway(Process):
         """{(name, ((label, value), ...)): value} of /metrics."""
         self.count("/metrics")
         samples = {}
-        for line in request(self.port, "GET", "/metrics").text().splitlines():
+        for line in request(self.port, "GET", "/metrics", headers=self.headers).text().splitlines():
             if line and not line.startswith("#"):
                 m = re.fullmatch(r'([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?', line)
                 assert m, line

@@ -8,12 +8,17 @@ import threading
 
 import pytest
 
-from admin_side import KEY, admin, ask, listed, path_to, refused
+from admin_side import KEY, admin, ask, listed, path_to, refused, with_operator
 from client import counted, request
-from harness import until
+from harness import program, until
 
 ODD = "Küche"  # no name for a phone
 NAMES = ["b/c", "d%2Fe f", "#1 ?x=y&z", "~'<i>{}()*;:@=+,$!|^`", "..", "drain"]
+
+
+@pytest.fixture
+def start(start):
+    return with_operator(start)
 
 
 @pytest.fixture
@@ -62,6 +67,11 @@ def some_more(loads, each=5):
 
 
 # ---- the list
+
+
+def test_it_takes_the_operators_key(fleet):
+    for key, status in [("", 401), ("pf_another_key_that_is_not_right", 401), (KEY, 200)]:
+        assert ask(fleet, "GET", "phones", key=key).status == status
 
 
 def test_the_list(start, phones):
@@ -363,7 +373,7 @@ def test_paths_and_methods(fleet, method, path, status):
 @pytest.fixture(scope="module")
 def fleet(start_once):
     phone, = start_once.sim(1)
-    gateway = start_once.gateway([phone])
+    gateway = with_operator(start_once).gateway([phone])
     gateway.name_of_one = phone.name
     return gateway
 
@@ -420,7 +430,7 @@ def test_reload_is_what_sighup_does(start, phones):
 def restarted(start, gateway):
     """Another gateway from the same file."""
     other = start.process("gateway", [gateway.command[0], "serve", "--phones", str(gateway.file), "--listen",
-                                      "127.0.0.1:0"])
+                                      "127.0.0.1:0"], env=start.env)
     other.port = int(other.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
     return other
 
@@ -536,12 +546,13 @@ def test_a_symbolic_link_stays_one(start, phones):
 
 
 def test_the_demo_has_no_file(start):
-    from harness import program
     demo = start.process("demo", [program(), "demo", "--listen", "127.0.0.1:0", "--phones", "1"])
     demo.port = int(demo.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
+    key = demo.log.wait_for(r"admin key: (\S+)")[1]
     for what in ("save", "reload"):
-        assert "without a phones.json" in refused(demo, "POST", what, None, 409)
-    assert admin(demo, "POST", path_to("sim-1", "/drain"))["drained"] is True
+        reply = ask(demo, "POST", what, key=key)
+        assert reply.status == 409 and "without a phones.json" in reply.error()
+    assert ask(demo, "POST", path_to("sim-1", "/drain"), key=key).json()["drained"] is True
 
 
 # ---- many at once

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from admin_side import KEY, admin, listed
+from admin_side import KEY, admin, listed, with_operator
 from client import counted
 from harness import program, until
 
@@ -35,6 +35,11 @@ def as_json(gateway, *arguments):
     out, errors = run(gateway, *arguments, "--json")
     assert errors == "" and out.count("\n") == 1
     return json.loads(out)
+
+
+@pytest.fixture
+def start(start):
+    return with_operator(start)
 
 
 @pytest.fixture
@@ -318,6 +323,13 @@ def test_a_key_that_is_wanted(gateway, tmp_path, status):
     door = Doorkeeper(status)
     run(gateway, "drain", "x", "--key-file", str(key), code=4, url=door.url, env={"POCKETFLEET_KEY": "k" * 20})
     assert "Authorization: Bearer " + "f" * 30 in door.head, "the command line goes before the environment"
+
+
+def test_the_real_ones(gateway):
+    _, errors = run(gateway, "phones", code=4, env={"POCKETFLEET_KEY": ""})
+    assert "--key-file" in errors
+    _, errors = run(gateway, "phones", code=4, env={"POCKETFLEET_KEY": "pf_" + "x" * 43})
+    assert "Is the key right" in errors
 
 
 def test_bad_keys(gateway, tmp_path):

@@ -20,7 +20,7 @@ from client import request
 from harness import ROOT, program, until
 
 pytest.register_assert_rewrite("clients.cases")
-from clients.cases import CASES, CLIENTS, FLEETS, NO_PHONE_CAN, WITHOUT, Ask  # noqa: E402
+from clients.cases import CASES, CLIENTS, FLEETS, WITHOUT, Ask  # noqa: E402
 from clients.fleet import Fleet  # noqa: E402
 from clients.library import BOUND, HERE, Library, node_modules, node_version, required  # noqa: E402
 
@@ -63,8 +63,7 @@ def fleets(start_once, libraries, request):
 
 def cells():
     return [(kind, client, case) for kind in FLEETS for client in CLIENTS for case in CASES
-            if case not in WITHOUT[client] and (case, kind) != ("tools_text", "ollama")
-            and not ((client, kind) == ("anthropic", "ollama") and case in NO_PHONE_CAN)]
+            if case not in WITHOUT[client] and (case, kind) != ("tools_text", "ollama")]
 
 
 def test_the_lock_names_no_host():
@@ -81,12 +80,6 @@ MATRIX = {}
 @pytest.mark.parametrize("kind, client, case", cells())
 def test_library(fleets, kind, client, case):
     ask = fleets(kind).ask(client)
-    if (client, kind) == ("anthropic", "ollama"):
-        error, wire = ask.refused(501, {"key_is_kept": "chat", "bad_field": "chat", "tools_text": "tools"}.get(
-            case, case), ask.fleet.plain)
-        assert len(wire) == 1
-        MATRIX[case, client, kind] = f"501 {error['said']}"
-        return
     MATRIX[case, client, kind] = CASES[case](ask) or "yes"
 
 

@@ -283,7 +283,7 @@ def test_the_fleets_token_is_looked_at(check, tmp_path):
     assert code == 2 and "pocketfleet invite" in err[0]
 
 
-def test_agree_on_listen_and_host_names(check):
+def test_agree_on_who_may_connect(check, tmp_path):
     def gateway(**settings):
         return {"gateway": settings, "phones": [{"host": "a"}]}
 
@@ -295,6 +295,16 @@ def test_agree_on_listen_and_host_names(check):
         agree(check, gateway(listen=address, allow_unauthenticated_lan=True), True)
     for address in ["", "8000", ":8000", "127.0.0.1", "127.0.0.1:", "::1:8000", "fleet.lan:80", "127.0.0.1:x", 8000]:
         agree(check, gateway(listen=address, allow_unauthenticated_lan=True), False)
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [{"name": "a", "sha256": "0a" * 32}]}))
+    keys.chmod(0o600)
+    agree(check, gateway(listen="0.0.0.0:80", api_keys_file=str(keys)), True)
+    agree(check, gateway(listen="0.0.0.0:80", api_keys_file=""), False)
+    agree(check, gateway(api_keys_file=5), False)
+    for origins in [[], ["https://app.example", "http://192.168.1.7:3000"]]:
+        agree(check, gateway(origins=origins), True)
+    for origins in ["https://a", [5], ["*"], ["https://app.example/"], ["https://a"] * 65]:
+        agree(check, gateway(origins=origins), False)
     agree(check, gateway(host_names=["fleet.lan", "fleet"]), True)
     agree(check, gateway(host_names=[]), True)
     for names in ["fleet.lan", [5], ["http://x"], ["a"] * 65]:

@@ -21,13 +21,8 @@ def fresh():
     return client.fresh() + ", if you like"
 
 
-def served_by(dialect, engine):
-    return dialect.name != "anthropic" or engine == "llama-server"
-
-
 BOTH = pytest.mark.parametrize(("dialect", "engine"),
-                               [(d, e) for d in dialects.ALL for e in ("ollama", "llama-server") if served_by(d, e)],
-                               ids=str)
+                               [(d, e) for d in dialects.ALL for e in ("ollama", "llama-server")], ids=str)
 
 
 @BOTH
@@ -147,7 +142,7 @@ def test_fields_that_would_be_lost_are_named(start, dialect, engine):
     gateway = start.gateway([phone])
     seen = phone.state()["requests"]
     reply = dialects.ask(gateway, dialect, fresh(), 3, a_field_of_tomorrow={"x": 1})
-    speaks = dialect.name.startswith("ollama") == (engine == "ollama")
+    speaks = dialect.name == "anthropic" or dialect.name.startswith("ollama") == (engine == "ollama")
     if speaks:
         assert reply.status == 200, reply
         assert json.loads(phone.last()["body"])["a_field_of_tomorrow"] == {"x": 1}
@@ -181,12 +176,46 @@ def test_a_model_that_does_not_think(start):
     assert reply.status == 400 and reply.json()["error"]["param"] == "think", reply
 
 
-def test_anthropic_is_not_for_ollama(start):
+def test_anthropic_is_for_recent_ollama(start):
+    """From 0.14 on Ollama serves it. An older one is never asked, and blamed for nothing; alone it means 501."""
+    old, new = start.sim(1, "ollama", messages="false")[0], start.sim(1, "ollama")[0]
+    alone, both = start.gateway([old]), start.gateway([old, new])
+    seen = old.state()["requests"]
+    for stream in (False, True):
+        reply = dialects.ask(alone, dialects.ALL[4], fresh(), 3, stream=stream)
+        assert reply.status == 501 and reply.json()["error"]["type"] == "not_supported_error", reply
+        assert "from 0.14 on" in reply.json()["error"]["message"]
+    for _ in range(4):
+        reply = dialects.ask(both, dialects.ALL[4], fresh(), 3)
+        assert reply.status == 200 and reply.headers["X-Phone"] == new.name, reply
+    assert old.state()["requests"] == seen and both.phone(old.name)["breaker"] == "closed"
+    assert dialects.ask(alone, dialects.ALL[2], fresh(), 3).status == 200
+
+
+def test_ollama_counts_no_tokens(start):
     gateway = start.gateway(start.sim(1, "ollama"))
-    reply = dialects.ask(gateway, dialects.ALL[4], fresh(), 3)
-    assert reply.status == 501 and reply.json()["error"]["type"] == "not_supported_error", reply
     reply = request(gateway.port, "POST", "/v1/messages/count_tokens", dialects.ALL[4].body("x", 1))
     assert reply.status == 501 and reply.json()["type"] == "error", reply
+
+
+def test_a_choice_of_tools_that_ollama_would_not_heed(start):
+    """Ollama reads no tool_choice: the phone that does is asked; without one the field is refused by its name."""
+    ollama, llama = start.sim(1, "ollama")[0], start.sim(1, "llama-server")[0]
+    both, alone = start.gateway([ollama, llama]), start.gateway([ollama])
+    tools = [{"name": "look_up", "input_schema": {"type": "object"}}]
+    for _ in range(4):
+        reply = dialects.ask(both, dialects.ALL[4], fresh(), 60, tools=tools, tool_choice={"type": "any"})
+        assert reply.status == 200 and reply.headers["X-Phone"] == llama.name, reply
+    reply = dialects.ask(alone, dialects.ALL[4], fresh(), 60, tools=tools, tool_choice={"type": "any"})
+    assert reply.status == 400 and "tool_choice" in reply.json()["error"]["message"], reply
+    assert dialects.ask(alone, dialects.ALL[4], fresh(), 60, tools=tools, tool_choice={"type": "auto"}).status == 200
+
+
+def test_anthropics_model_that_no_phone_has(start):
+    """A phone that has lost the model says so in the layer's own form of an error."""
+    gateway = start.gateway(start.sim(1, "ollama"))
+    reply = dialects.ask(gateway, dialects.ALL[4], fresh(), 3, model="no-such-model")
+    assert reply.status == 404 and reply.json()["error"]["type"] == "not_found_error", reply
 
 
 @pytest.mark.parametrize("engine", ["ollama", "llama-server"])
@@ -258,7 +287,7 @@ def test_options_that_reload_are_left_out_and_named(start):
 
 @pytest.mark.parametrize(("dialect", "engine"),
                          [(d, e) for d in dialects.ALL for e in ("ollama", "llama-server")
-                          if served_by(d, e) and d.name in ("openai chat", "ollama chat", "anthropic")], ids=str)
+                          if d.name in ("openai chat", "ollama chat", "anthropic")], ids=str)
 def test_tools_and_reasoning(start, dialect, engine):
     gateway = start.gateway(start.sim(1, engine, reasoning=4, decode_rate=1000))
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}

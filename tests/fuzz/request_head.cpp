@@ -112,7 +112,7 @@ class connection {
       return false;
     }
     check_head();
-    if (const auto why = check_origin(head, limits_.host_names)) {
+    if (const auto why = check_origin(head, limits_.host_names, limits_.origins)) {
       must(why->status == 403 && !why->text.empty(), "a refusal says why");
       return false;
     }

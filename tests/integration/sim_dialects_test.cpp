@@ -317,6 +317,56 @@ TEST_F(sim_llama, breaks_anthropic_streams) {
   EXPECT_TRUE(becomes([](const phone_state& s) { return s.failed == 2; }));
 }
 
+// What its layer makes otherwise than llama-server: blocks end before the next one begins, the prompt is
+// counted at the end, nothing is said of stop sequences, calls come whole, an error in mid-stream is lost.
+TEST_F(sim_ollama, speaks_anthropic) {
+  auto settings = fast(engine_kind::ollama);
+  settings.thinking = true;
+  settings.reasoning_tokens = 1;
+  run(settings);
+  json body{{"model", "qwen2.5:1.5b"}, {"max_tokens", 3}, {"stream", true}};
+  body["messages"] = json::array({json{{"role", "user"}, {"content", "count"}}});
+  std::vector<std::string> kinds;
+  const auto events = anthropic(ask("/v1/messages", body));
+  for (const json& each : events) kinds.push_back(each["type"].get<std::string>());
+  const std::vector<std::string> text{"content_block_start", "content_block_delta", "content_block_stop"};
+  const std::vector<std::string> expected{"message_start", text[0], text[1], text[2],         text[0],
+                                          text[1],         text[1], text[2], "message_delta", "message_stop"};
+  EXPECT_EQ(kinds, expected);
+  EXPECT_EQ(events[8]["delta"], (json{{"stop_reason", "max_tokens"}}));
+  EXPECT_GT(events[8]["usage"]["input_tokens"], events[0]["message"]["usage"]["input_tokens"]);
+
+  set(fault_kind::error_in_stream, 2);
+  EXPECT_EQ(anthropic(ask("/v1/messages", body)).back()["type"], "content_block_delta");
+
+  body["stream"] = false;
+  body["max_tokens"] = 9;
+  body["thinking"]["type"] = "disabled";
+  body["tools"] = json::parse(R"([{"name":"add","input_schema":{"type":"object"}}])");
+  const json call = ask("/v1/messages", body).object();
+  EXPECT_EQ(call["stop_reason"], "tool_use");
+  EXPECT_EQ(call["content"][0]["input"], json::parse(R"({"n":3})"));
+  for (const char* missing : {"model", "max_tokens", "messages"}) {
+    json without = body;
+    without.erase(missing);
+    const answer got = ask("/v1/messages", without);
+    EXPECT_EQ(got.status, 400U) << missing;
+    EXPECT_EQ(got.object()["error"]["type"], "invalid_request_error") << missing;
+  }
+  body["model"] = "other";
+  EXPECT_EQ(ask("/v1/messages", body).object()["error"]["type"], "not_found_error");
+}
+
+TEST_F(sim_ollama, is_too_old_for_anthropic) {
+  auto settings = fast(engine_kind::ollama);
+  settings.messages = false;
+  run(settings);
+  EXPECT_EQ(get("/api/version").object()["version"], "0.13.5");
+  const answer got = ask("/v1/messages", json::object());
+  EXPECT_EQ(got.status, 404U);
+  EXPECT_EQ(got.body, "404 page not found");
+}
+
 TEST_F(sim_ollama, shows_what_it_was_asked_last) {
   client(port())
       .send("POST", "/api/chat?x=1", ollama_chat(1).dump(), "Authorization: Bearer secret\r\n")

@@ -358,6 +358,31 @@ TEST_F(dispatcher_test, images_go_only_to_phones_that_take_them) {
   EXPECT_EQ(asked(), "a") << "without images it serves";
 }
 
+TEST_F(dispatcher_test, anthropics_api_is_asked_of_phones_that_serve_it) {
+  begin_up({phone_named("a"), phone_named("b")});
+  auto old = good();
+  old.messages = false;
+  d_->report(id("a"), old, now_);
+  want w;
+  w.messages = true;
+  EXPECT_EQ(asked(w), "b");
+  d_->report(id("b"), old, now_);
+  EXPECT_EQ(refused(w).code, errc::unsupported);
+  EXPECT_EQ(asked(), "a") << "it serves otherwise";
+}
+
+TEST_F(dispatcher_test, another_engine_may_do_what_the_one_before_could_not) {
+  begin_up({phone_named("a")});
+  auto old = good();
+  old.messages = old.vision = false;
+  d_->report(id("a"), old, now_);
+  want w;
+  w.messages = w.vision = true;
+  EXPECT_EQ(refused(w).code, errc::unsupported);
+  d_->report(id("a"), good({qwen}, engine_kind::llama_server), now_);
+  EXPECT_EQ(asked(w), "a");
+}
+
 // ---- the retry budget
 
 TEST_F(dispatcher_test, retries_are_bounded_by_what_is_in_flight_and_waiting) {

@@ -105,13 +105,26 @@ TEST(engines_encode, a_client_cannot_switch_off_what_the_gateway_needs) {
   EXPECT_EQ(twice.find("return_progress"), twice.rfind("return_progress")) << "each field once";
 }
 
-TEST(engines_encode, anthropics_is_llama_servers_too) {
+TEST(engines_encode, anthropics_is_spoken_by_both) {
   const json body = with(hello, {{"max_tokens", 5}, {"system", "s"}, {"newer", 1}});
   const auto q = first(parse_anthropic(with(body, {{"model", "claude"}, {"stream", true}}).dump()));
-  const auto out = to(llama(), q);
-  EXPECT_EQ(out.target, "/v1/messages");
-  EXPECT_EQ(out.body, body);
-  EXPECT_THAT(ollama().cannot(q).value_or(""), StartsWith("the Messages API: "));
+  for (const engine* each : {&llama(), &ollama()}) {
+    const auto out = to(*each, q);
+    EXPECT_EQ(out.target, "/v1/messages");
+    EXPECT_EQ(out.body, body);
+  }
+}
+
+TEST(engines_encode, ollama_heeds_no_choice_of_tools) {
+  const auto choosing = [](const json& choice) {
+    const json body{{"model", "m"}, {"max_tokens", 5}, {"tool_choice", choice}};
+    return first(parse_anthropic(with(hello, body).dump()));
+  };
+  for (const char* type : {"any", "tool", "none"}) {
+    EXPECT_THAT(ollama().cannot(choosing({{"type", type}})).value_or(""), StartsWith("tool_choice: "));
+    EXPECT_EQ(llama().cannot(choosing({{"type", type}})), std::nullopt);
+  }
+  EXPECT_EQ(ollama().cannot(choosing({{"type", "auto"}})), std::nullopt);
 }
 
 TEST(engines_encode, openais_words_become_ollamas) {
@@ -341,6 +354,25 @@ TEST(ollama_decoder, logprobs_come_before_what_they_belong_to) {
                                       R"(probs {"content":[{"token":" 1"}]})", " 1"));
 }
 
+TEST(anthropic_decoder, reads_ollamas_too) {
+  // It guesses at the start how long the prompt is, counts at the end, and says nothing of stop sequences.
+  const auto q = first(parse_anthropic(with(hello, {{"max_tokens", 5}}).dump()));
+  const std::string stream = events(
+      {R"({"type":"message_start","message":{"usage":{"input_tokens":3,"output_tokens":0}}})",
+       R"({"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}})",
+       R"({"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"so"}})",
+       R"({"type":"content_block_stop","index":0})",
+       R"({"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":9,"output_tokens":4}})",
+       R"({"type":"message_stop"})"});
+  const auto got = hear(ollama(), q, stream);
+  EXPECT_THAT(got.pieces, ElementsAre("so"));
+  EXPECT_EQ(got.end,
+            R"(stop "stop_reason":"end_turn","stop_sequence":null {"input_tokens":9,"output_tokens":4})");
+  EXPECT_EQ(got.counts.prompt_tokens, 9U);
+  const auto cut = hear(ollama(), q, stream.substr(0, stream.rfind("data: ")));
+  EXPECT_NE(cut.failed, "") << "an error in mid-stream is nothing but an end that is missing";
+}
+
 TEST(anthropic_decoder, reads_blocks) {
   const auto q = first(parse_anthropic(with(hello, {{"max_tokens", 5}}).dump()));
   const std::string start =
@@ -367,7 +399,7 @@ TEST(anthropic_decoder, reads_blocks) {
                      R"({"input_tokens":7,"cache_read_input_tokens":2,"output_tokens":4})");
   EXPECT_EQ(got.counts.prompt_tokens, 9U);
   const auto failed = [&](const std::string& last) { return hear(llama(), q, events({start, last})).failed; };
-  EXPECT_EQ(failed(R"({"type":"ping"})"), "truncated the phone ended its answer without an end");
+  EXPECT_EQ(failed(R"({"type":"ping"})"), "phone_error the phone ended its answer without an end");
   EXPECT_EQ(failed(R"({"type":"error","error":{"type":"api_error","message":"m"}})"), "phone_error m");
   EXPECT_EQ(failed(R"({"type":"error","error":{"type":"invalid_request_error","message":"m"}})"),
             "rejected m");

@@ -37,6 +37,20 @@ TEST(identify, anything_else_is_unknown) {
   EXPECT_EQ(identify("Ollama", "{}"), engine_kind::unknown);
 }
 
+TEST(serves_messages, from_the_release_on_that_does) {
+  for (const char* version : {"0.14.0", "0.14.0-rc1", "0.14", "0.33.0", "1.0.0"})
+    EXPECT_EQ(serves_messages(R"({"version":")" + std::string(version) + "\"}"), true) << version;
+  for (const char* version : {"0.13.5", "0.9.99", "0.1.32"})
+    EXPECT_EQ(serves_messages(R"({"version":")" + std::string(version) + "\"}"), false) << version;
+}
+
+TEST(serves_messages, is_not_known_of_other_builds) {
+  for (const char* version : {"0.0.0", "", "v0.14", "main", "7", "-1.2", "0.x", "99999999999.1", "0."})
+    EXPECT_EQ(serves_messages(R"({"version":")" + std::string(version) + "\"}"), std::nullopt) << version;
+  for (const std::string& body : rubbish) EXPECT_EQ(serves_messages(body), std::nullopt) << body;
+  EXPECT_EQ(serves_messages(R"({"version":14})"), std::nullopt);
+}
+
 TEST(read_ollama_models, names_in_their_order) {
   const auto names = read_ollama_models(
       R"({"models":[{"name":"qwen2.5:1.5b","model":"qwen2.5:1.5b","modified_at":"2026-01-02T03:04:05Z","size":986061892,)"

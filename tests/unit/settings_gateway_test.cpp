@@ -121,15 +121,26 @@ TEST(settings_gateway, words_shares_and_flags) {
                              HasSubstr("host_names[2]: found 5")));
 }
 
+TEST(settings_gateway, origins_are_a_browsers) {
+  EXPECT_EQ(in_gateway(R"("origins":["https://app.example","http://192.168.1.7:3000","tauri://localhost"])"), "");
+  for (const char* wrong : {"*", "app.example", "https://app.example/", "HTTPS://APP.EXAMPLE", "https://", "null",
+                            "https://a b", "https://a,https://b"}) {
+    EXPECT_THAT(in_gateway(R"("origins":[")" + std::string(wrong) + "\"]"), HasSubstr("gateway.origins[0]"))
+        << wrong;
+  }
+  EXPECT_THAT(in_gateway(R"("origins":"https://a")"), HasSubstr("an array of at most 64 origins"));
+}
+
 TEST(settings_gateway, a_lan_address_needs_a_word) {
   const std::string expected =
-      "expected a loopback address such as \"127.0.0.1:8000\", or \"allow_unauthenticated_lan\": true beside "
-      "it";
+      "expected a loopback address such as \"127.0.0.1:8000\", or \"api_keys_file\" or "
+      "\"allow_unauthenticated_lan\": true beside it";
   for (const auto* address : {"0.0.0.0:80", "[::]:80", "192.168.1.2:8000", "[::ffff:127.0.0.1]:1"}) {
     const auto listen = "\"listen\":\"" + std::string(address) + "\"";
     EXPECT_THAT(in_gateway(listen), HasSubstr(expected)) << address;
     EXPECT_THAT(in_gateway(listen + R"(,"allow_unauthenticated_lan":false)"), HasSubstr(expected));
     EXPECT_EQ(in_gateway(listen + R"(,"allow_unauthenticated_lan":true)"), "");
+    EXPECT_EQ(in_gateway(listen + R"(,"api_keys_file":"keys.json")"), "");
   }
   for (const auto* address : {"127.0.0.1:0", "127.9.9.9:8000", "[::1]:8000", "localhost:8000"}) {
     EXPECT_EQ(in_gateway("\"listen\":\"" + std::string(address) + "\""), "") << address;
@@ -187,7 +198,7 @@ TEST(listen_address, forms) {
 
 /// The schema that editors use says the same defaults as the program.
 TEST(settings_schema, has_every_setting_with_its_default) {
-  const auto folder = std::filesystem::path(__FILE__).parent_path() / "../../config";
+  const auto folder = std::filesystem::path(POCKETFLEET_SOURCE_DIR) / "config";
   std::ifstream in(folder / "phones.schema.json");
   std::stringstream text;
   text << in.rdbuf();

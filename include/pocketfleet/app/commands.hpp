@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "pocketfleet/core/api_key.hpp"
+
 namespace pocketfleet {
 
 inline constexpr int exit_good = 0;
@@ -30,6 +32,18 @@ struct invite_arguments {
 /// Prints how a phone joins; makes the fleet's token if there is none yet.
 int invite(const invite_arguments& arguments);
 
+/// The file with the keys of clients: named, or the one that phones.json names.
+struct key_arguments {
+  std::string file;
+  std::string phones;
+  api_key made{};        ///< key new: what it may
+  std::string name{};    ///< key remove
+  bool as_json = false;  ///< key list
+};
+int key_new(const key_arguments& arguments);
+int key_list(const key_arguments& arguments);
+int key_remove(const key_arguments& arguments);
+
 struct demo_arguments {
   std::string listen;
   unsigned phones = 4;
@@ -50,6 +64,7 @@ struct sim_arguments {
   unsigned context = 4096;
   unsigned reasoning = 0;
   bool embeddings = false;
+  bool messages = true;
   bool tools = true;
   std::vector<std::string> other_models{};
 };

@@ -19,6 +19,7 @@
 #include "pocketfleet/service/dispatch.hpp"
 #include "pocketfleet/service/embeddings_api.hpp"
 #include "pocketfleet/service/heartbeat_api.hpp"
+#include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/roster.hpp"
@@ -53,6 +54,7 @@ class gateway {
 
   std::string metrics_text();
   std::vector<phone_status> phones() { return desk_.status(); }
+  const std::vector<route>& all_routes() const { return face_.routes; }  ///< as long as the gateway lives
 
  private:
   /// Metrics and log lines.
@@ -94,6 +96,7 @@ class gateway {
   void take(const configuration& c);
   void end_requests();
   void on_fleet_change(const registry::taken& what);
+  void use_keys(const gateway_settings& now);
   void use_fleet(std::unique_ptr<policy> chosen = nullptr);
   void keep_registered();
 
@@ -118,6 +121,7 @@ class gateway {
   heartbeat_api heartbeats_;
   catalog_api catalog_;
   admin_api admin_;
+  key_ring keys_;
   gateway_face face_;
   std::vector<std::unique_ptr<worker>> workers_;
   std::shared_ptr<prober> prober_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "pocketfleet/core/api_key.hpp"
 #include "pocketfleet/core/dispatcher.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/service/registry.hpp"
@@ -23,9 +24,11 @@ struct gateway_settings {
   service_settings service{};
   dispatch_settings dispatch{};
   registration_settings registration{};
+  std::string api_keys_file{};       ///< the keys of clients; empty: none are needed
+  std::vector<api_key> keys{};       ///< read from there
   std::string phone_api_key_file{};  ///< the key of phones that name none of their own; empty: none
   std::string policy = "weighted_round_robin";
-  bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it
+  bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it or keys
   unsigned workers = 1;
   seconds drain{120};  ///< how long running answers may go on after SIGTERM
   std::string log_level = "info";

@@ -46,6 +46,7 @@ struct want {
   std::string model;                 ///< normalized; empty: any phone's default
   engine_mask engines = any_engine;  ///< engines that can do what is asked
   bool vision = false;               ///< images are sent along
+  bool messages = false;             ///< by Anthropic's Messages API
   std::vector<phone_id> avoid{};     ///< phones that have failed this request
   std::optional<phone_id> only{};    ///< this phone and no other
   std::string identity{};            ///< this very model, whatever a phone calls it (served_model::identity)
@@ -189,7 +190,8 @@ class dispatcher {
     std::vector<std::string> normalized;  // their names and aliases, to compare; with the configured one
     std::vector<served_model> loaded;
     std::optional<std::uint32_t> slots;
-    bool vision = true;  // until the phone says otherwise
+    bool vision = true;    // until the phone says otherwise
+    bool messages = true;  // likewise
     bool removed = false;
     bool drained = false;  // by hand
     bool suspect = false;  // has failed, and has neither answered nor been seen well since

@@ -16,6 +16,7 @@ enum class errc : std::uint8_t {
   bad_request,      ///< the request itself is wrong
   unauthorized,     ///< the token is missing or not the one
   forbidden,        ///< the token is good, but what is asked for is not allowed
+  rate_limited,     ///< the key's own limit, or too many wrong keys (`error::retry_after` says when)
   model_not_found,  ///< no phone has the model that was asked for
   unsupported,      ///< no engine of the fleet can do what was asked for
   not_found,        ///< what is to be changed is not there

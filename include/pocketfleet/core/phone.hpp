@@ -130,6 +130,7 @@ struct phone_report {
   std::optional<std::vector<served_model>> loaded{};  ///< what is in its memory now
   std::optional<std::uint32_t> slots{};               ///< requests it can run at once
   std::optional<bool> vision{};                       ///< takes images
+  std::optional<bool> messages{};                     ///< serves Anthropic's Messages API
 };
 
 }  // namespace pocketfleet

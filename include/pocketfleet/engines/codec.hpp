@@ -126,4 +126,7 @@ const engine& engine_of(engine_kind kind);
 /// What a response other than 200 means. `body` may be cut short.
 error phone_failure(int status, std::string_view body);
 
+/// Of a 404: the phone's build has no such route, rather than no such model.
+bool no_such_route(std::string_view body);
+
 }  // namespace pocketfleet

@@ -20,6 +20,10 @@ inline constexpr std::size_t most_about = std::size_t{4} << 10U;
 /// Ollama: GET /api/tags or GET /api/ps; the identity is the digest.
 result<std::vector<served_model>> read_ollama_models(std::string_view body);
 
+/// Ollama: GET /api/version. Whether that release serves Anthropic's Messages API, as those from 0.14 on do;
+/// absent if it does not say (a build of one's own calls itself 0.0.0).
+std::optional<bool> serves_messages(std::string_view version_body);
+
 /// llama-server: ids and aliases in GET /v1/models. Its API shows no digest of the file; what stands for one
 /// is all that it says of it: size in bytes, numbers of parameters and of tokens in the vocabulary,
 /// quantization, and with name_file() the file's name.

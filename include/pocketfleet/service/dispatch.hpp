@@ -29,6 +29,7 @@ struct ask_manner {
   bool each_piece = false;        ///< the caller will stream
   bool rescue = true;             ///< another phone may go on with what one has begun
   std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
+  std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
 };
 
 /// What became of a question. Exactly one of the two.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "pocketfleet/core/api_key.hpp"
 #include "pocketfleet/core/error.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/service/async.hpp"
@@ -111,6 +112,7 @@ std::string_view to_string(phase p);
 struct request_record {
   std::string_view request_id;
   std::string_view route;      ///< the route's own path; "other" where there is none
+  std::string_view key{};      ///< the name of the client's; empty: none
   std::string_view outcome{};  ///< "ok", or the name of an errc; left empty, it follows from the reply
   int status = 0;              ///< as sent; 499 if the client had left
   phase at = phase::done;      ///< where it was when it ended
@@ -126,6 +128,34 @@ struct request_record {
   std::uint64_t answer_tokens = 0;
 };
 
+// ---- who is let in
+
+/// Who may call a route.
+enum class access_level : std::uint8_t {
+  open,    ///< anybody
+  client,  ///< whoever has a key; anybody if there are no keys
+  admin,   ///< whoever has an admin key
+};
+
+/// The right to have one request served. Given back when it is destroyed.
+struct visit {
+  std::shared_ptr<const client_terms> terms{};  ///< null: no key was needed
+  std::shared_ptr<const void> place{};
+};
+
+/// Asked for each request, from any worker, before its body is read.
+class doorkeeper {
+ public:
+  doorkeeper() = default;
+  doorkeeper(const doorkeeper&) = delete;
+  doorkeeper& operator=(const doorkeeper&) = delete;
+  virtual ~doorkeeper() = default;
+
+  /// `key`: as the client shows it; empty: it shows none. Errors: unauthorized, forbidden, rate_limited.
+  virtual result<visit> admit(std::string_view key, access_level needed, const reply& client,
+                              time_point now) = 0;
+};
+
 /// One request of a client, as a handler sees it. Lives as long as the handler runs.
 struct http_call {
   http_call(std::string_view path, executor worker) : route(path), where(worker) {}
@@ -138,17 +168,15 @@ struct http_call {
   std::string accept;
   std::string authorization;
   time_point began{};
-  executor where;                  ///< the worker
-  phone_client* phones = nullptr;  ///< the worker's
-  std::stop_token gone;            ///< the client has left
+  executor where;                               ///< the worker
+  phone_client* phones = nullptr;               ///< the worker's
+  std::stop_token gone;                         ///< the client has left
+  std::shared_ptr<const client_terms> terms{};  ///< of the client's key; null: it needs none
   reply* out = nullptr;
   request_record record{};
 };
 
 using handler = std::function<task<void>(http_call&)>;
-
-/// Whose key a route asks for.
-enum class access_level : std::uint8_t { open, client, admin };
 
 struct route {
   /// One that ends in "/*" takes everything below, "{...}" stands for one part of the path: http_call::below.

@@ -57,6 +57,7 @@ struct phone_settings {
   bool thinking = false;  ///< the model can think: reasoning comes before the answer unless switched off
   unsigned reasoning_tokens = 4;  ///< its length; counts towards limits as with the engines
   bool tools = true;              ///< ollama: otherwise 400 to a chat with tools
+  bool messages = true;    ///< ollama: serves Anthropic's API; otherwise it is 0.13.5, which does not yet
   bool embedding = false;  ///< otherwise 501 to /api/embed and /v1/embeddings; llama-server: with it 501
                            ///< to all that generates
   bool continues = true;   ///< the chat template leaves a final assistant message open; otherwise begins anew

@@ -33,8 +33,10 @@ bool framing_is_sound(const boost::beast::http::response_header<>& head);
 
 /// Who may be meant by Host: localhost, any IP address, this machine, and the names in the file. Other names
 /// come from pages that made a browser believe that their name is this machine (DNS rebinding). A request of
-/// a browser (it has an Origin) must come from a page of the same host.
+/// a browser (it has an Origin, or says that it crosses sites) must come from a page of the same host, or of
+/// one of `origins`.
 std::optional<refusal> check_origin(const boost::beast::http::request_header<>& head,
-                                    const std::vector<std::string>& names);
+                                    const std::vector<std::string>& names,
+                                    const std::vector<std::string>& origins);
 
 }  // namespace pocketfleet

@@ -49,6 +49,7 @@ struct gateway_face {
   listener_settings settings;
   std::vector<route> routes;
   observer* books = nullptr;
+  doorkeeper* door = nullptr;  ///< null: everybody may do everything
   body_budget bodies;
   listener_counters counters{};
   std::function<void(std::string_view what, std::string_view why)>

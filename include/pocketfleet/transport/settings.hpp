@@ -14,8 +14,10 @@ struct listener_settings {
   std::string address = "127.0.0.1";
   std::uint16_t port = 8000;  ///< 0: any free one
   std::vector<std::string>
-      host_names{};                ///< names by which clients may call the gateway, besides localhost and IPs
-  std::size_t connections = 1024;  ///< at once, over all workers
+      host_names{};  ///< names by which clients may call the gateway, besides localhost and IPs
+  std::vector<std::string>
+      origins{};                     ///< whose pages may ask beside the gateway's own: "https://app.example"
+  std::size_t connections = 1024;    ///< at once, over all workers
   milliseconds header_time{10'000};  ///< for the whole header, and for a new connection to say anything
   milliseconds body_time{30'000};    ///< for the body, plus a second for each 64 KiB
   milliseconds idle_time{60'000};    ///< between requests of one connection

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,17 +16,21 @@ namespace pocketfleet {
 /// In the order in which their words count: of two that have a model, the first one's entry is given.
 using catalog_phones = std::vector<std::shared_ptr<const phone_target>>;
 
+/// Normalized names of the models that are shown; empty: all.
+using model_filter = std::span<const std::string>;
+
 /// GET /v1/models: one entry for each name, aliases too, by name.
-std::string openai_models(const catalog_phones& phones);
+std::string openai_models(const catalog_phones& phones, model_filter only = {});
 
 /// GET /v1/models/ID; nothing if no phone has it.
-std::optional<std::string> openai_model(const catalog_phones& phones, std::string_view id);
+std::optional<std::string> openai_model(const catalog_phones& phones, std::string_view id,
+                                        model_filter only = {});
 
 /// GET /api/tags. The entries are those of the phones; llama-server's are made of what it says.
-std::string ollama_tags(const catalog_phones& phones);
+std::string ollama_tags(const catalog_phones& phones, model_filter only = {});
 
 /// GET /api/ps of phones that are up: what is in their memory, and in "pocketfleet" whose.
-std::string ollama_ps(const catalog_phones& phones);
+std::string ollama_ps(const catalog_phones& phones, model_filter only = {});
 
 /// POST /api/show. The error names the field.
 struct show_request {
