@@ -32,6 +32,7 @@ mistake too_large(std::size_t bytes) {
 }
 
 void read_document(configuration& into, const place& from) {
+  into.gateway.api_keys_file = keys_credential();  // for a file without settings, too
   if (from.value.is_array()) {
     // The same paths as in the object form: the name tells more than an empty one would.
     into.phones = read_phones({from.value, "phones", from.mistakes}, false);
