@@ -9,14 +9,17 @@ KEY = "pf_the_operators_key_in_tests"
 
 
 def with_operator(started):
-    """The same, whose gateways know the operator's key: as a credential, so that their files stay as they are."""
-    folder = started.folder / "credentials"
-    folder.mkdir()
+    """The same, whose gateways know the operator's key."""
+    file = started.folder / "operator.json"
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    (folder / "api_keys").write_text(json.dumps({"keys": [{"name": "operator", "sha256": digest, "role": "admin"}]}))
-    (folder / "api_keys").chmod(0o600)
-    plain, started.env = started.gateway, {"CREDENTIALS_DIRECTORY": str(folder)}
-    started.gateway = lambda *phones, **more: plain(*phones, env=started.env, **more)
+    file.write_text(json.dumps({"keys": [{"name": "operator", "sha256": digest, "role": "admin"}]}))
+    file.chmod(0o600)
+    plain = started.gateway
+
+    def gateway(phones, settings=None, **more):
+        return plain(phones, {"api_keys_file": str(file), **(settings or {})}, **more)
+
+    started.gateway = gateway
     return started
 
 
