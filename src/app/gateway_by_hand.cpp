@@ -17,7 +17,15 @@ error no_file() {
 admin_means gateway::means() {
   return {
       .in_turn = [this](std::function<void()> what) { asio::post(workers_[0]->context, std::move(what)); },
-      .read_phone = [this](std::string_view text) { return parse_new_phone(text, file_, phones_key_); },
+      .read_phone = [this](std::string_view text) -> result<new_phone> {
+        auto read = parse_new_phone(text, file_, phones_key_);
+        if (read && read->config.tls && !settings_.links.tls)
+          return error(
+              errc::bad_request,
+              "tls: this gateway was started without TLS to phones; name \"phone_tls_ca_file\" in its "
+              "file, and restart it");
+        return read;
+      },
       .read_change = parse_phone_change,
       .use_fleet =
           [this](bool joined) {

@@ -1,33 +1,31 @@
 """How tests speak to the admin API, as its operator: the one place for the key."""
-import functools
 import hashlib
 import json
 import urllib.parse
 
 from client import request
 
-KEY = "pf_of_the_operator_of_the_gateways_under_test"
+KEY = "pf_the_operators_key_in_tests"
 
 
-def with_admins_key(start, folder):
-    """`start`, whose gateways take KEY from an admin; asking needs none."""
-    file = folder / "admins.json"
-    file.write_text(json.dumps({"keys": [{"name": "operator", "role": "admin",
-                                          "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]}))
+def with_operator(started):
+    """The same, whose gateways know the operator's key."""
+    file = started.folder / "operator.json"
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    file.write_text(json.dumps({"keys": [{"name": "operator", "sha256": digest, "role": "admin"}]}))
     file.chmod(0o600)
-    plain = start.gateway
+    plain = started.gateway
 
-    @functools.wraps(plain)
     def gateway(phones, settings=None, **more):
         return plain(phones, {"api_keys_file": str(file), **(settings or {})}, **more)
 
-    start.gateway = gateway
-    return start
+    started.gateway = gateway
+    return started
 
 
-def ask(gateway, method, path, body=None):
+def ask(gateway, method, path, body=None, key=KEY):
     """A request below /admin/."""
-    return request(gateway.port, method, "/admin/" + path, body, {"Authorization": "Bearer " + KEY})
+    return request(gateway.port, method, "/admin/" + path, body, {"Authorization": "Bearer " + key} if key else None)
 
 
 def admin(gateway, method, path, body=None, status=200):

@@ -8,18 +8,17 @@ import threading
 
 import pytest
 
-import admin_side
-from admin_side import KEY, admin, ask, listed, path_to, refused, with_admins_key
+from admin_side import KEY, admin, ask, listed, path_to, refused, with_operator
 from client import counted, request
-from harness import until
+from harness import program, until
 
 ODD = "Küche"  # no name for a phone
 NAMES = ["b/c", "d%2Fe f", "#1 ?x=y&z", "~'<i>{}()*;:@=+,$!|^`", "..", "drain"]
 
 
 @pytest.fixture
-def start(start, tmp_path):
-    return with_admins_key(start, tmp_path)
+def start(start):
+    return with_operator(start)
 
 
 @pytest.fixture
@@ -68,6 +67,11 @@ def some_more(loads, each=5):
 
 
 # ---- the list
+
+
+def test_it_takes_the_operators_key(fleet):
+    for key, status in [("", 401), ("pf_another_key_that_is_not_right", 401), (KEY, 200)]:
+        assert ask(fleet, "GET", "phones", key=key).status == status
 
 
 def test_the_list(start, phones):
@@ -324,6 +328,7 @@ def test_one_that_joined_by_itself(start, tmp_path):
     ({"host": "10.0.0.1", "api_key_file": "/etc/hostname"}, "api_key_file: found"),
     ({"host": "10.0.0.1", "api_key_file": "../secret"}, "api_key_file: found"),
     ('{"host":"10.0.0.1","host":"10.0.0.2"}', "column 20"),
+    ({"host": "10.0.0.1", "tls": True}, "tls: this gateway was started without"),
 ])
 def test_bad_phones_are_refused_by_field(fleet, body, said):
     assert said in refused(fleet, "POST", "phones", body, 400)
@@ -367,9 +372,9 @@ def test_paths_and_methods(fleet, method, path, status):
 
 
 @pytest.fixture(scope="module")
-def fleet(start_once, tmp_path_factory):
+def fleet(start_once):
     phone, = start_once.sim(1)
-    gateway = with_admins_key(start_once, tmp_path_factory.mktemp("key")).gateway([phone])
+    gateway = with_operator(start_once).gateway([phone])
     gateway.name_of_one = phone.name
     return gateway
 
@@ -535,14 +540,14 @@ def test_a_symbolic_link_stays_one(start, phones):
     assert gateway.file.is_symlink() and json.loads(real.read_text())["phones"][0]["weight"] == 9
 
 
-def test_the_demo_has_no_file(start, monkeypatch):
-    from harness import program
+def test_the_demo_has_no_file(start):
     demo = start.process("demo", [program(), "demo", "--listen", "127.0.0.1:0", "--phones", "1"])
     demo.port = int(demo.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
-    monkeypatch.setattr(admin_side, "KEY", demo.log.wait_for(r"this run's admin key: (\S+)")[1])
+    key = demo.log.wait_for(r"admin key: (\S+)")[1]
     for what in ("save", "reload"):
-        assert "without a phones.json" in refused(demo, "POST", what, None, 409)
-    assert admin(demo, "POST", path_to("sim-1", "/drain"))["drained"] is True
+        reply = ask(demo, "POST", what, key=key)
+        assert reply.status == 409 and "without a phones.json" in reply.error()
+    assert ask(demo, "POST", path_to("sim-1", "/drain"), key=key).json()["drained"] is True
 
 
 # ---- many at once

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from admin_side import KEY, admin, listed, with_admins_key
+from admin_side import KEY, admin, listed, with_operator
 from client import counted
 from harness import program, until
 
@@ -38,8 +38,8 @@ def as_json(gateway, *arguments):
 
 
 @pytest.fixture
-def start(start, tmp_path):
-    return with_admins_key(start, tmp_path)
+def start(start):
+    return with_operator(start)
 
 
 @pytest.fixture
@@ -323,6 +323,13 @@ def test_a_key_that_is_wanted(gateway, tmp_path, status):
     door = Doorkeeper(status)
     run(gateway, "drain", "x", "--key-file", str(key), code=4, url=door.url, env={"POCKETFLEET_KEY": "k" * 20})
     assert "Authorization: Bearer " + "f" * 30 in door.head, "the command line goes before the environment"
+
+
+def test_the_real_ones(gateway):
+    _, errors = run(gateway, "phones", code=4, env={"POCKETFLEET_KEY": ""})
+    assert "--key-file" in errors
+    _, errors = run(gateway, "phones", code=4, env={"POCKETFLEET_KEY": "pf_" + "x" * 43})
+    assert "Is the key right" in errors
 
 
 def test_bad_keys(gateway, tmp_path):

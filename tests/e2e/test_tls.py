@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from admin_side import KEY, with_admins_key
+from admin_side import KEY, with_operator
 from client import counted, fresh, question, request
 from harness import program, until
 
@@ -231,9 +231,9 @@ def test_a_handshake_that_does_not_come(start, home):
         assert silent.recv(1) == b"", "closed when its time was over"
 
 
-def test_subcommands_by_https(start, home, tmp_path):
-    with_admins_key(start, tmp_path)
-    gateway = Behind(start, home, start.sim(1), home.issue("gateway"), api_keys_file=str(tmp_path / "admins.json"))
+def test_subcommands_by_https(start, home):
+    with_operator(start)
+    gateway = Behind(start, home, start.sim(1), home.issue("gateway"), api_keys_file=str(start.folder / "operator.json"))
     gateway.healthy(trusting(home), 1)
 
     def phones(host, code, **env):
