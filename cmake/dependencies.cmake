@@ -15,6 +15,13 @@ add_library(qrencode UNKNOWN IMPORTED)
 set_target_properties(qrencode PROPERTIES
   IMPORTED_LOCATION ${QRENCODE} INTERFACE_INCLUDE_DIRECTORIES ${QRENCODE_INCLUDE})
 
+# sd-daemon: what a service tells systemd. Without systemd it does nothing.
+find_library(SYSTEMD systemd REQUIRED)
+find_path(SYSTEMD_INCLUDE systemd/sd-daemon.h REQUIRED)
+add_library(libsystemd UNKNOWN IMPORTED)
+set_target_properties(libsystemd PROPERTIES
+  IMPORTED_LOCATION ${SYSTEMD} INTERFACE_INCLUDE_DIRECTORIES ${SYSTEMD_INCLUDE})
+
 # Debian's prometheus-cpp config names a civetweb that is not packaged with it; the core library is all we use.
 find_path(PROMETHEUS_INCLUDE prometheus/registry.h REQUIRED)
 find_library(PROMETHEUS_CORE prometheus-cpp-core REQUIRED)

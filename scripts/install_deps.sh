@@ -13,12 +13,13 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
 
-packages=(g++ cmake ninja-build ccache pkg-config libboost1.81-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
-    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev)
-tools=(g++ cmake ninja pkg-config)
-readonly for_tests=(libgtest-dev libgmock-dev python3 python3-pytest python3-jsonschema curl
-    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap chromium)
-readonly test_tools=(python3 curl)
+packages=(g++ cmake ninja-build ccache pkg-config python3 dpkg-dev libboost1.81-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
+    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev)
+tools=(g++ cmake ninja pkg-config python3)
+readonly for_tests=(libgtest-dev libgmock-dev python3-pytest python3-jsonschema curl
+    adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap
+    lintian mandoc systemd-container chromium)
+readonly test_tools=(curl)
 readonly for_fuzzing=(clang-16 libclang-rt-16-dev llvm-16)  # llvm: names in stack traces
 
 what=${1:-build}

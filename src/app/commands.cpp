@@ -11,6 +11,7 @@
 #include "pocketfleet/app/llama_processes.hpp"
 #include "pocketfleet/app/log.hpp"
 #include "pocketfleet/app/registered_file.hpp"
+#include "pocketfleet/app/service_manager.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/sim/fleet.hpp"
 #include "pocketfleet/wire/digest.hpp"
@@ -19,7 +20,11 @@ namespace pocketfleet {
 namespace {
 
 void print_mistakes(const loaded_configuration& loaded, const std::string& file) {
-  for (const auto& m : loaded.mistakes) std::cerr << to_string(m, file) << '\n';
+  for (const auto& m : loaded.mistakes) std::cerr << error_prefix() << to_string(m, file) << '\n';
+}
+
+void complain(const std::string& what) {
+  std::cerr << error_prefix() << "pocketfleet: " << what << '\n';
 }
 
 /// The command line goes before the file. False: it is wrong, and that was said.
@@ -42,16 +47,22 @@ bool take_listen(gateway_settings& settings, const std::string& text, std::strin
 /// What `ready` prints is for people, on standard output.
 int run(const configuration& c, const std::string& file,
         const std::function<void(const std::string&)>& ready) {
+  const auto handed = handed_socket(c.gateway.listener.address, c.gateway.listener.port);
+  if (!handed) {
+    complain(handed.error().message);
+    return exit_bad_file;
+  }
   gateway all(c);
   all.catch_signals(file);
-  const auto port = all.listen();
+  const auto port = all.listen(*handed);
   if (!port) {
-    std::cerr << "pocketfleet: " << port.error().message << '\n';
+    complain(port.error().message);
     return exit_failed;
   }
   const std::string address = to_string(listen_address{c.gateway.listener.address, *port});
   log(log_level::info, "listening on " + address, {{"phones", static_cast<std::int64_t>(c.phones.size())}});
   if (ready) ready(address);
+  tell_ready();
   all.run();
   // From here on a signal changes nothing: without this one that comes late would end the process in its own
   // way.

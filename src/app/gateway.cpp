@@ -1,5 +1,7 @@
 #include "pocketfleet/app/gateway.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -20,6 +22,7 @@ json what_needs_a_restart(gateway_settings settings) {
   settings.registration = {};
   settings.phone_api_key_file.clear();
   settings.api_keys_file.clear();
+  settings.tls = {};
   settings.registration.registered_file = file;
   settings.policy.clear();
   settings.listener.address.clear();
@@ -44,9 +47,11 @@ gateway::gateway(const configuration& c)
       face_(c.gateway.listener, routes(), books_),
       workers_(make_workers(c.gateway.workers)),
       signals_(workers_[0]->context),
-      grace_(workers_[0]->context) {
+      grace_(workers_[0]->context),
+      reports_(loops(), [this] { return state_in_words(); }) {
   face_.door = &keys_;
   use_keys(c.gateway);
+  face_.use_tls(c.gateway.tls_loaded);
   face_.complain = [](std::string_view what, std::string_view why) {
     log(log_level::warning, what, {{"why", why}});
   };
@@ -106,6 +111,13 @@ std::vector<std::unique_ptr<gateway::worker>> gateway::make_workers(unsigned n) 
   return out;
 }
 
+std::vector<asio::io_context*> gateway::loops() {
+  std::vector<asio::io_context*> out;
+  out.reserve(workers_.size());
+  for (auto& w : workers_) out.push_back(&w->context);
+  return out;
+}
+
 gateway::~gateway() {
   stop();
   for (auto& t : threads_) t.join();
@@ -117,6 +129,7 @@ gateway::~gateway() {
 void gateway::end_everything() {
   end_requests();
   prober_->stop();
+  reports_.stop();
   for (auto& w : workers_) w->listener->drop();
   bool busy = true;
   for (int round = 0; busy && round < 1000; ++round) {
@@ -166,17 +179,29 @@ std::string gateway::metrics_text() {
   now.waiting = desk_.waiting();
   now.cache = dispatch_.cache();
   now.listener = &face_.counters;
+  if (const auto tls = face_.tls()) now.certificate_expires = tls->expires();
   now.body_bytes = face_.bodies.used();
   now.dropped_log_lines = dropped_log_lines();
   return metrics_.text(now);
 }
 
+/// For the service manager: `systemctl status` shows it.
+std::string gateway::state_in_words() {
+  const auto phones = desk_.status();
+  const auto up = std::count_if(phones.begin(), phones.end(), [](const auto& p) { return p.healthy; });
+  std::size_t running = 0;
+  for (const auto& p : phones) running += p.in_flight;
+  return std::string(draining_ ? "draining: " : "") + std::to_string(up) + " of " +
+         std::to_string(phones.size()) + " phones up, " + std::to_string(running) + " requests running, " +
+         std::to_string(desk_.waiting()) + " waiting";
+}
+
 // ---- running
 
-result<std::uint16_t> gateway::listen() {
-  const auto port = workers_[0]->listener->listen(face_.settings.port);
-  for (std::size_t i = 1; port && i < workers_.size(); ++i)
-    workers_[i]->listener->share(*workers_[0]->listener);
+result<std::uint16_t> gateway::listen(std::optional<int> listening) {
+  server& first = *workers_[0]->listener;
+  const auto port = listening ? first.take_over(*listening) : first.listen(face_.settings.port);
+  for (std::size_t i = 1; port && i < workers_.size(); ++i) workers_[i]->listener->share(first);
   return port;
 }
 
@@ -187,9 +212,11 @@ void gateway::catch_signals(const std::string& file) {
 
 void gateway::run() {
   prober_->sync();
+  reports_.start();
   for (auto& w : workers_) w->listener->start();
   for (std::size_t i = 1; i < workers_.size(); ++i) {
     threads_.emplace_back([this, i] { run_worker(*workers_[i]); });
+    ::pthread_setname_np(threads_.back().native_handle(), ("worker " + std::to_string(i)).c_str());
   }
   run_worker(*workers_[0]);
   for (auto& w : workers_) w->context.stop();
@@ -222,6 +249,7 @@ void gateway::begin_drain() {
   if (std::exchange(draining_, true)) return;
   log(log_level::info, "draining", {{"grace_s", settings_.drain.count()}});
   events_.shut_down();  // who only watches is not waited for
+  tell_stopping(settings_.drain + seconds{5});
   undrained_ = workers_.size();
   for (auto& w : workers_) {
     asio::post(w->context, [this, listener = w->listener] {
@@ -262,6 +290,7 @@ void gateway::next_signal(const std::string& file) {
 }
 
 void gateway::reread(const std::string& file) {
+  const reload_notice told;
   const auto loaded = load_configuration(file);
   metrics_.on_reload(loaded.ok());
   if (!loaded.ok()) {
@@ -280,6 +309,7 @@ void gateway::reread(const std::string& file) {
 
 void gateway::reload(const configuration& c) {
   use_keys(c.gateway);
+  face_.use_tls(c.gateway.tls_loaded);
   registry_.configure(c.gateway.registration, c.phones);
   use_fleet(make_policy(c.gateway.policy));
   asio::post(workers_[0]->context, [this] { prober_->sync(); });

@@ -1,7 +1,5 @@
 #include "pocketfleet/app/keys_file.hpp"
 
-#include <cstdlib>
-#include <filesystem>
 #include <set>
 
 #include "config_reader.hpp"
@@ -157,14 +155,6 @@ std::string render_keys(const std::vector<api_key>& keys) {
 
 std::string new_api_key() {
   return "pf_" + new_token() + new_token().substr(0, 11);  // 43 letters of 6 bits each
-}
-
-std::string keys_credential() {
-  const char* const folder = std::getenv("CREDENTIALS_DIRECTORY");
-  if (folder == nullptr || *folder == '\0') return {};
-  std::error_code ignored;
-  const auto file = std::filesystem::path(folder) / "api_keys";
-  return std::filesystem::exists(file, ignored) ? file.string() : std::string{};
 }
 
 }  // namespace pocketfleet

@@ -4,7 +4,11 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <csignal>
+#include <cstdlib>
 #include <future>
 #include <thread>
 
@@ -17,6 +21,7 @@ namespace {
 constexpr std::size_t lines_kept = 8192;  // while nobody reads standard error
 
 log_format format_now = log_format::text;
+bool priorities = false;  // in front of each line, as systemd's journal reads them
 std::shared_ptr<spdlog::details::thread_pool> writer;  // its one thread writes; no request waits for it
 
 spdlog::level::level_enum to_spdlog(log_level level) {
@@ -44,10 +49,36 @@ void append_value(std::string& out, const log_value& value, bool quote_always) {
   }
 }
 
+/// systemd says which file its journal is; standard error may have been turned elsewhere since.
+bool stderr_is_the_journal() {
+  const char* said = std::getenv("JOURNAL_STREAM");
+  struct stat about {};
+  if (said == nullptr || ::fstat(STDERR_FILENO, &about) != 0) return false;
+  return said == std::to_string(about.st_dev) + ":" + std::to_string(about.st_ino);
+}
+
+/// As in syslog.
+std::string_view priority(log_level level) {
+  switch (level) {
+    case log_level::debug: return "<7>";
+    case log_level::info: return "<6>";
+    case log_level::warning: return "<4>";
+    case log_level::error: break;
+  }
+  return "<3>";
+}
+
 }  // namespace
 
+std::string_view error_prefix() {
+  return stderr_is_the_journal() ? priority(log_level::error) : "";
+}
+
 void set_up_log(std::string_view level, log_format format) {
+  const bool journal = stderr_is_the_journal();
+  if (format == log_format::automatic) format = journal ? log_format::journal : log_format::text;
   format_now = format;
+  priorities = format == log_format::journal || (journal && format == log_format::objects);
   // The writer's thread takes no signals: those are for the threads that look for them.
   sigset_t all;
   sigset_t before;
@@ -58,7 +89,7 @@ void set_up_log(std::string_view level, log_format format) {
   auto logger =
       std::make_shared<spdlog::async_logger>("pocketfleet", std::make_shared<spdlog::sinks::stderr_sink_mt>(),
                                              writer, spdlog::async_overflow_policy::overrun_oldest);
-  logger->set_pattern(format == log_format::objects ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  logger->set_pattern(format == log_format::text ? "%Y-%m-%dT%H:%M:%S.%e %l %v" : "%v");
   const auto wanted = spdlog::level::from_str(std::string(level == "warning" ? "warn" : level));
   logger->set_level(wanted == spdlog::level::off && level != "off" ? spdlog::level::info : wanted);
   logger->flush_on(spdlog::level::trace);
@@ -90,6 +121,7 @@ void log(log_level level, std::string_view event, std::initializer_list<log_fiel
   if (!logs(level)) return;
   std::string line;
   line.reserve(256);
+  if (priorities) line = priority(level);
   if (format_now == log_format::objects) {
     line.append(R"({"time":")").append(rfc3339_now()).append(R"(","level":")");
     const auto name = spdlog::level::to_string_view(to_spdlog(level));
@@ -101,7 +133,7 @@ void log(log_level level, std::string_view event, std::initializer_list<log_fiel
     }
     line += '}';
   } else {
-    line = event;
+    line += event;
     for (const auto& [key, value] : fields) {
       line.append(" ").append(key).append("=");
       append_value(line, value, false);

@@ -118,7 +118,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? pocketfleet::exit_good : pocketfleet::exit_bad_file;
   } catch (const std::exception& e) {
-    std::cerr << "pocketfleet: " << e.what() << '\n';
+    std::cerr << pocketfleet::error_prefix() << "pocketfleet: " << e.what() << '\n';
     return pocketfleet::exit_failed;
   }
 }

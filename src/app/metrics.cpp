@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <ctime>
 #include <fstream>
+#include <map>
 #include <mutex>
+#include <set>
 #include <sstream>
 
 namespace pocketfleet {
@@ -70,6 +72,31 @@ std::vector<phone_status> once_each(const std::vector<phone_status>& phones) {
   return out;
 }
 
+/// What the phone answers with if nobody names a model; empty: not known well enough for a rescue.
+std::string_view own_model_of(const phone_status& p) {
+  return p.target ? identity_of(*p.target, {}) : std::string_view{};
+}
+
+/// How many others could go on with an answer that a phone breaks off: same engine, very same model.
+void add_rescuers(table& t, const std::vector<phone_status>& phones) {
+  std::map<std::pair<engine_kind, std::string_view>, std::size_t> same;
+  for (const auto& p : phones) {
+    if (!p.healthy || !p.target) continue;
+    std::set<std::string_view> its;
+    for (const auto& m : p.target->models) its.insert(m.identity);
+    for (const auto identity : its) ++same[{p.engine, identity}];
+  }
+  t.begin("pocketfleet_phone_rescuers",
+          "Other healthy phones that could go on with an answer of this phone's own model.", gauge);
+  for (const auto& p : phones) {
+    if (!p.healthy) continue;
+    const auto identity = own_model_of(p);
+    const auto found = same.find({p.engine, identity});
+    const bool known = !identity.empty() && found != same.end();
+    t.add(known ? static_cast<double>(found->second - 1) : 0, {{"phone", p.config.name}});
+  }
+}
+
 void add_phones(table& t, const std::vector<phone_status>& phones) {
   const auto each = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
@@ -119,6 +146,7 @@ void add_phones(table& t, const std::vector<phone_status>& phones) {
             {{"phone", p.config.name}, {"state", std::string(to_string(state))}});
     }
   }
+  add_rescuers(t, phones);
 }
 
 }  // namespace
@@ -275,8 +303,14 @@ std::string metrics::text(const metrics_look& now) {
           static_cast<double>(l.turned_away.load()));
     t.one("pocketfleet_accept_errors_total", "Failures to accept a connection.", counter,
           static_cast<double>(l.accept_errors.load()));
+    t.one("pocketfleet_tls_failures_total", "Connections on which no TLS came about.", counter,
+          static_cast<double>(l.tls_failures.load()));
     t.one("pocketfleet_bad_requests_total", "Requests refused on their header or framing.", counter,
           static_cast<double>(l.bad_requests.load()));
+  }
+  if (now.certificate_expires != 0) {
+    t.one("pocketfleet_tls_certificate_expiry_timestamp_seconds", "When the listener's certificate ends.",
+          gauge, static_cast<double>(now.certificate_expires));
   }
   t.one("pocketfleet_request_body_bytes", "Bodies being read or served.", gauge,
         static_cast<double>(now.body_bytes));

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "credentials.hpp"
 #include "descriptor.hpp"
 
 namespace pocketfleet {
@@ -21,7 +22,7 @@ private_file read_private_file(const std::string& file, std::size_t most, const 
   if (opened.fd() < 0 || ::fstat(opened.fd(), &about) != 0)
     return refuse(file + ": " + std::generic_category().message(errno), expected);
   if (!S_ISREG(about.st_mode)) return refuse("something that is no file", "a file");
-  if ((about.st_mode & 077U) != 0) return refuse("a file that others can read", "chmod 600 " + file);
+  if (!is_private(file, about.st_mode)) return refuse("a file that others can read", "chmod 600 " + file);
   private_file out;
   out.bytes.resize(most + 1);
   std::size_t size = 0;

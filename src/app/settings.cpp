@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "credentials.hpp"
 #include "descriptor.hpp"
 #include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/wire/digest.hpp"
@@ -71,13 +72,15 @@ constexpr std::size_t largest_token_file = 4096;
 void resolve_paths(configuration& c, const std::string& file) {
   const auto folder = std::filesystem::path(file).parent_path();
   auto& registration = c.gateway.registration;
-  std::vector<std::string*> paths{&registration.token_file, &registration.registered_file,
-                                  &c.gateway.phone_api_key_file, &c.gateway.api_keys_file};
+  std::vector<std::string*> paths{&registration.token_file,      &registration.registered_file,
+                                  &c.gateway.phone_api_key_file, &c.gateway.api_keys_file,
+                                  &c.gateway.tls.certificate,    &c.gateway.tls.key,
+                                  &c.gateway.tls.client_ca,      &c.gateway.phone_tls_ca_file};
   for (auto& p : c.phones) paths.push_back(&p.api_key_file);
   for (std::string* path : paths) {
-    if (!path->empty()) *path = (folder / *path).string();
+    if (!path->empty()) *path = resolve_path(folder, *path);
   }
-  if (registration.registered_file.empty()) registration.registered_file = file + ".registered";
+  if (registration.registered_file.empty()) registration.registered_file = state_file(file, ".registered");
 }
 
 }  // namespace
@@ -120,6 +123,20 @@ loaded_configuration load_configuration(const std::string& file) {
       loaded.mistakes.push_back({"gateway.api_keys_file", where + m.found, std::move(m.expected)});
     }
     gateway.keys = std::move(keys.keys);
+  }
+  if (!gateway.tls.certificate.empty()) {
+    auto tls = load_tls(gateway.tls);
+    if (!tls.which.empty())
+      loaded.mistakes.push_back({"gateway.tls_" + tls.which, std::move(tls.found), std::move(tls.expected)});
+    gateway.tls_loaded = std::move(tls.context);
+  }
+  const bool phones_with_tls = std::any_of(loaded.value.phones.begin(), loaded.value.phones.end(),
+                                           [](const phone_config& p) { return p.tls; });
+  if (phones_with_tls || !gateway.phone_tls_ca_file.empty()) {
+    auto tls = load_phone_tls(gateway.phone_tls_ca_file);
+    if (!tls.which.empty())
+      loaded.mistakes.push_back({"gateway.phone_tls_ca_file", std::move(tls.found), std::move(tls.expected)});
+    gateway.links.tls = std::move(tls.context);
   }
   for (std::size_t i = 0; i < loaded.value.phones.size(); ++i) {
     phone_config& p = loaded.value.phones[i];

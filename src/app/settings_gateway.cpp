@@ -1,7 +1,6 @@
 #include <cstdio>
 
 #include "host_text.hpp"
-#include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/app/listen_address.hpp"
 #include "pocketfleet/app/settings_json.hpp"
 #include "pocketfleet/core/policy.hpp"
@@ -123,6 +122,12 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
           "allow_unauthenticated_lan", [](auto& g) -> auto& { return g.allow_unauthenticated_lan; }),
       path(
           "api_keys_file", [](auto& g) -> auto& { return g.api_keys_file; }),
+      path(
+          "tls_certificate", [](auto& g) -> auto& { return g.tls.certificate; }),
+      path(
+          "tls_key", [](auto& g) -> auto& { return g.tls.key; }),
+      path(
+          "tls_client_ca", [](auto& g) -> auto& { return g.tls.client_ca; }),
       {"origins", read_origins, [](const auto& g) { return json(g.listener.origins); }},
       {"host_names", read_host_names, [](const auto& g) { return json(g.listener.host_names); }},
 
@@ -272,6 +277,8 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
           "phone_idle_llama_server_s", 0, 300, [](auto& g) -> auto& { return g.links.idle_llama_server; }),
       make::time(
           "phone_idle_ollama_s", 0, 300, [](auto& g) -> auto& { return g.links.idle_ollama; }),
+      path(
+          "phone_tls_ca_file", [](auto& g) -> auto& { return g.phone_tls_ca_file; }),
       make::whole(
           "phone_idle_connections", 0, 64, [](auto& g) -> auto& { return g.links.idle_per_phone; }),
       make::whole(
@@ -285,7 +292,11 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
       words("log_level", {"trace", "debug", "info", "warning", "error", "critical", "off"},
             &gateway_settings::log_level),
       make::choice<log_format>(
-          "log_format", {{"text", log_format::text}, {"json", log_format::objects}},
+          "log_format",
+          {{"auto", log_format::automatic},
+           {"text", log_format::text},
+           {"json", log_format::objects},
+           {"journal", log_format::journal}},
           [](auto& g) -> auto& { return g.log; }),
   };
   return table;
@@ -297,12 +308,19 @@ void read_gateway(gateway_settings& into, const place& from) {
 
   // One setting, two readers.
   into.links.connect_time = into.service.times.connect;
+  into.links.allowed = into.registration.from;
   into.dispatch.probe_interval = std::chrono::ceil<seconds>(into.service.probe.interval);
 
-  if (into.api_keys_file.empty()) into.api_keys_file = keys_credential();
   if (!is_loopback(into.listener.address) && !into.allow_unauthenticated_lan && into.api_keys_file.empty()) {
     from.member("listen").refuse(
         R"(a loopback address such as "127.0.0.1:8000", or "api_keys_file" or "allow_unauthenticated_lan": true beside it)");
+  }
+  if (into.tls.certificate.empty() != into.tls.key.empty()) {
+    const bool key = into.tls.certificate.empty();
+    from.member(key ? "tls_key" : "tls_certificate")
+        .refuse(key ? "\"tls_certificate\" beside it" : "\"tls_key\" beside it");
+  } else if (into.tls.certificate.empty() && !into.tls.client_ca.empty()) {
+    from.member("tls_client_ca").refuse("\"tls_certificate\" and \"tls_key\" beside it");
   }
   auto& rests = into.dispatch.rest;
   if (rests.resume_c > rests.pause_c) {

@@ -101,6 +101,8 @@ const std::vector<setting<phone_config>>& phone_table() {
       {"name", read_name, nullptr},
       {"id", read_id, nullptr},
       {"token_sha256", read_token_digest, nullptr},
+      make::flag(
+          "tls", [](auto& p) -> auto& { return p.tls; }),
       {"api_key_file", [](phone_config& into, const place& from) { read_path(into.api_key_file, from); },
        nullptr},
       make::choice<engine_kind>(

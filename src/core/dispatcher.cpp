@@ -77,6 +77,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->port = p.config.port;
   target->host_header = host_header(p.config);
   target->api_key = p.config.api_key;
+  target->tls = p.config.tls;
   target->engine = p.engine;
   target->model = p.config.model;
   if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front().name;

@@ -122,18 +122,27 @@ task<result<void>> pooled_exchange::connect_anew(time_point deadline) {
   error_code no_address;
   const auto address = asio::ip::make_address(phone_->host, no_address);
   result<void> done = broken(errc::connect_failed);
+  bool outside = false;
   if (!no_address) {
     const tcp::endpoint where(address, phone_->port);
     done = co_await connect_to(where);
   } else {
     const auto found = co_await look_up();
     for (auto it = found.begin(); it != found.end() && !done && !expired_ && !aborted_; ++it) {
+      // Whoever answers for a name on this network must not lead the gateway out of it.
+      if (!it->is_loopback() && !pool_->settings().allowed.contains(it->to_string())) {
+        outside = true;
+        continue;
+      }
       const tcp::endpoint where(*it, phone_->port);
       done = co_await connect_to(where);
     }
   }
   guard_.never();
   if (aborted_) co_return error(errc::aborted);
+  if (!done && outside)
+    co_return error(errc::connect_failed, "the phone's name leads to an address outside phone_networks");
+  if (!done && done.error().code == errc::bad_response) co_return done;
   if (!done && done.error().code != errc::overloaded) co_return broken(errc::connect_failed);
   co_return done;
 }
@@ -161,6 +170,7 @@ task<std::vector<asio::ip::address>> pooled_exchange::look_up() {
 
 task<result<void>> pooled_exchange::connect_to(const tcp::endpoint& where) {
   error_code ignored;
+  connection_->tls.reset();
   connection_->socket.close(ignored);
   error_code opened;
   connection_->socket.open(where.protocol(), opened);
@@ -169,12 +179,49 @@ task<result<void>> pooled_exchange::connect_to(const tcp::endpoint& where) {
   const auto [ec] = co_await connection_->socket.async_connect(where, use_result);
   if (ec || expired_ || aborted_) co_return broken(errc::connect_failed);
   connection_->socket.non_blocking(true, ignored);
+  if (phone_->tls) co_return co_await shake_hands();
+  co_return result<void>{};
+}
+
+/// Until the socket can do what the TLS channel wants.
+task<error_code> pooled_exchange::ready() {
+  const auto what = connection_->tls->wants_write() ? tcp_socket::wait_write : tcp_socket::wait_read;
+  const auto [ec] = co_await connection_->socket.async_wait(what, use_result);
+  co_return expired_ || aborted_ ? error_code(asio::error::operation_aborted) : ec;
+}
+
+task<result<void>> pooled_exchange::shake_hands() {
+  const auto& context = pool_->settings().tls;
+  if (!context) co_return broken(errc::connect_failed);
+  connection_->tls.emplace(context, connection_->socket.native_handle(), phone_->host);
+  error_code ec;
+  for (connection_->tls->shake_hands(ec); ec == asio::error::would_block; connection_->tls->shake_hands(ec)) {
+    if (ec = co_await ready(); ec) break;
+  }
+  if (aborted_ || expired_) co_return broken(errc::connect_failed);
+  if (ec)
+    co_return error(errc::bad_response, "no TLS with the phone, or its certificate is not to be trusted");
+  co_return result<void>{};
+}
+
+task<result<void>> pooled_exchange::write_encrypted(std::string_view bytes) {
+  while (!bytes.empty()) {
+    error_code ec;
+    const std::size_t n = connection_->tls->write_some(asio::buffer(bytes.data(), bytes.size()), ec);
+    bytes.remove_prefix(n);
+    if (ec == asio::error::would_block) ec = co_await ready();
+    if (ec) co_return broken(expired_ ? errc::first_token_timeout : errc::connection_lost);
+  }
   co_return result<void>{};
 }
 
 task<result<void>> pooled_exchange::write(std::string_view head, std::string_view body) {
   const std::array<asio::const_buffer, 2> both{asio::buffer(head.data(), head.size()),
                                                asio::buffer(body.data(), body.size())};
+  if (connection_->tls) {
+    if (auto first = co_await write_encrypted(head); !first) co_return first;
+    co_return co_await write_encrypted(body);
+  }
   // Nearly always it goes out at once.
   error_code ec;
   std::size_t sent =
@@ -201,7 +248,16 @@ task<result<void>> pooled_exchange::fill() {
   const std::size_t room = buffer.max_size() - buffer.size();
   if (room == 0) co_return broken(errc::bad_response);  // a header, trailer or chunk extension without end
   const auto space = buffer.prepare(std::min<std::size_t>(room, 16384));
-  const auto [ec, n] = co_await connection_->socket.async_read_some(space, use_result);
+  error_code ec;
+  std::size_t n = 0;
+  if (connection_->tls) {
+    for (n = connection_->tls->read_some(space, ec); ec == asio::error::would_block;
+         n = connection_->tls->read_some(space, ec)) {
+      if (ec = co_await ready(); ec) break;
+    }
+  } else {
+    std::tie(ec, n) = co_await connection_->socket.async_read_some(space, use_result);
+  }
   if (aborted_) co_return error(errc::aborted);
   if (expired_) co_return broken(parser_->is_header_done() ? errc::stalled : errc::first_token_timeout);
   if (ec == asio::error::eof && parser_->is_header_done()) {

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "pocketfleet/transport/phone_pool.hpp"
+#include "tls_channel.hpp"
 
 namespace pocketfleet {
 
@@ -19,6 +20,7 @@ struct phone_connection {
   phone_connection(const executor& where, std::size_t buffer_bytes) : socket(where), buffer(buffer_bytes) {}
 
   tcp_socket socket;
+  std::optional<tls_channel> tls{};  // to a phone that speaks it; goes before the socket
   boost::beast::flat_buffer buffer;  // never grows past what it was made with
   std::array<char, 16384> body;      // where decoded bytes of a response are put
   time_point idle_since{};
@@ -40,8 +42,11 @@ class pooled_exchange final : public phone_exchange {
 
   task<result<void>> connect_anew(time_point deadline);
   task<result<void>> connect_to(const tcp::endpoint& where);
+  task<result<void>> shake_hands();
+  task<boost::system::error_code> ready();
   task<std::vector<asio::ip::address>> look_up();
   task<result<void>> write(std::string_view head, std::string_view body);
+  task<result<void>> write_encrypted(std::string_view bytes);
   task<result<phone_response_head>> read_head();
   task<result<void>> fill();
   result<std::size_t> parse();

@@ -35,6 +35,7 @@ std::unique_ptr<phone_connection> phone_pool::take(const phone_target& phone) {
   // What came behind the last response would be read as the next one's.
   boost::system::error_code failed;
   if (taken && (taken->socket.available(failed) > 0 || failed)) return nullptr;
+  if (taken && taken->tls.has_value() != phone.tls) return nullptr;  // the file has changed
   return taken;
 }
 

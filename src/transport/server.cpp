@@ -1,5 +1,6 @@
 #include "pocketfleet/transport/server.hpp"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -40,6 +41,18 @@ result<std::uint16_t> server::listen(std::uint16_t port) {
   return acceptor_.local_endpoint().port();
 }
 
+result<std::uint16_t> server::take_over(int listening) {
+  error_code ec;
+  sockaddr_storage where{};
+  socklen_t size = sizeof where;
+  if (::getsockname(listening, reinterpret_cast<sockaddr*>(&where), &size) != 0)
+    ec.assign(errno, boost::system::system_category());
+  const bool v6 = where.ss_family == AF_INET6;
+  if (!ec) acceptor_.assign(v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), listening, ec);
+  if (ec) return error(errc::aborted, "cannot use the socket that was handed over: " + ec.message());
+  return acceptor_.local_endpoint().port();
+}
+
 void server::share(server& other) {
   const int socket = ::dup(other.acceptor_.native_handle());
   if (socket < 0) throw std::system_error(errno, std::generic_category(), "dup");
@@ -47,10 +60,14 @@ void server::share(server& other) {
 }
 
 void server::start() {
+  accepting_ = true;
   asio::co_spawn(executor_, accept(), [self = shared_from_this()](const std::exception_ptr& thrown) {
-    if (!thrown || self->draining_) return;
-    ++self->face_.counters.accept_errors;  // out of memory: go on
-    self->start();
+    if (thrown && !self->draining_) {
+      ++self->face_.counters.accept_errors;  // out of memory: go on
+      return self->start();
+    }
+    self->accepting_ = false;
+    self->look_whether_drained();
   });
 }
 
@@ -60,7 +77,7 @@ task<> server::accept() {
   while (!draining_) {
     tcp_socket socket(executor_);
     const auto [ec] = co_await acceptor_.async_accept(socket, use_result);
-    if (draining_) co_return;
+    if (ec && draining_) co_return;
     if (ec) {
       ++face_.counters.accept_errors;
       if (face_.complain) face_.complain("cannot accept connections", ec.message());
@@ -73,10 +90,11 @@ task<> server::accept() {
       ++face_.counters.turned_away;  // closed at once: whoever is connected goes on undisturbed
       continue;
     }
-    const auto opened = std::make_shared<session>(std::move(socket), self);
+    const auto opened = std::make_shared<session>(std::move(socket), self, face_.tls());
     sessions_.insert(opened.get());
     // The fence: whatever a session throws ends that session.
     asio::co_spawn(executor_, opened->run(), [opened](const std::exception_ptr&) {});
+    if (draining_) opened->finish_up();  // it came just before
   }
 }
 
@@ -86,7 +104,13 @@ void server::drain(std::function<void()> drained) {
   error_code ignored;
   acceptor_.close(ignored);
   for (session* s : std::vector<session*>(sessions_.begin(), sessions_.end())) s->finish_up();
-  if (sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+  look_whether_drained();
+}
+
+/// Not before accept() has ended: it may hold one that came at the last moment.
+void server::look_whether_drained() {
+  if (draining_ && !accepting_ && sessions_.empty() && drained_)
+    asio::post(executor_, std::exchange(drained_, nullptr));
 }
 
 void server::drop() {
@@ -99,7 +123,7 @@ void server::drop() {
 
 void server::remove(session* s) {
   sessions_.erase(s);
-  if (draining_ && sessions_.empty() && drained_) asio::post(executor_, std::exchange(drained_, nullptr));
+  look_whether_drained();
 }
 
 std::string_view server::date() {

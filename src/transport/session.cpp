@@ -19,13 +19,15 @@ constexpr std::size_t body_step = std::size_t{64}
 
 constexpr std::size_t most_behind = std::size_t{4} << 20U;  // bytes thrown away behind a running request
 
+constexpr milliseconds first_request_in_drain{500};
+
 bool starts_with_empty_line(asio::const_buffer bytes) {
   return std::string_view(static_cast<const char*>(bytes.data()), bytes.size()).starts_with("\r\n");
 }
 
 }  // namespace
 
-session::session(tcp_socket socket, std::shared_ptr<server> of)
+session::session(tcp_socket socket, std::shared_ptr<server> of, std::shared_ptr<const tls_context> tls)
     : socket_(std::move(socket)),
       server_(std::move(of)),
       guard_(server_->dog(),
@@ -40,6 +42,7 @@ session::session(tcp_socket socket, std::shared_ptr<server> of)
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   // Left to itself the kernel takes megabytes for a client that reads nothing, and hides how far it lags.
   socket_.set_option(asio::socket_base::send_buffer_size(send_buffer), ignored);
+  if (tls) tls_.emplace(std::move(tls), socket_.native_handle());
   ++server_->face().counters.open;
 }
 
@@ -51,6 +54,7 @@ session::~session() {
 
 void session::close() {
   error_code ignored;
+  if (tls_) tls_->say_goodbye();
   socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
   socket_.close(ignored);
 }
@@ -63,6 +67,7 @@ void session::abandon() {
 
 void session::finish_up() {
   finish_ = true;
+  if (fresh_) return guard_.set(clock::now() + first_request_in_drain);
   if (idle_) close();
 }
 
@@ -70,13 +75,17 @@ void session::finish_up() {
 
 task<> session::run() {
   const listener_settings& limits = server_->face().settings;
-  bool first = true;
-  while (!finish_) {
+  if (tls_ && !co_await shake_hands()) {
+    close();
+    co_return;
+  }
+  do {
     idle_ = true;
-    guard_.set(clock::now() + (first ? limits.header_time : limits.idle_time));
-    first = false;
+    guard_.set(clock::now() + (!fresh_   ? limits.idle_time
+                               : finish_ ? first_request_in_drain
+                                         : limits.header_time));
     if (buffer_.size() == 0 && !co_await fill()) break;
-    idle_ = false;
+    fresh_ = idle_ = false;
     began_ = clock::now();
     guard_.set(began_ + limits.header_time);
     reading got = co_await read_header();
@@ -88,7 +97,7 @@ task<> session::run() {
     server_->face().bodies.give_back(std::exchange(body_bytes_, 0));
     visit_ = {};
     if (!keep_alive_ || cut_ || gone_.stop_requested()) break;
-  }
+  } while (!finish_);
   guard_.never();
   close();
 }
@@ -98,10 +107,49 @@ task<bool> session::fill() {
   const std::size_t room = buffer_.max_size() - buffer_.size();
   if (room == 0) co_return false;
   const auto space = buffer_.prepare(std::min<std::size_t>(room, 8192));
-  const auto [ec, n] = co_await socket_.async_read_some(space, use_result);
-  if (ec) co_return false;
-  buffer_.commit(n);
-  co_return true;
+  if (!tls_) {
+    const auto [ec, n] = co_await socket_.async_read_some(space, use_result);
+    if (ec) co_return false;
+    buffer_.commit(n);
+    co_return true;
+  }
+  for (;;) {
+    error_code ec;
+    const std::size_t n = tls_->read_some(space, ec);
+    if (!ec) {
+      buffer_.commit(n);
+      co_return true;
+    }
+    const bool again = ec == asio::error::would_block && co_await ready(tls_->wants_write());
+    if (!again) co_return false;
+  }
+}
+
+/// Until the socket can be read or written. False: it is closed, or the guard has had enough.
+task<bool> session::ready(bool to_write) {
+  const auto what = to_write ? asio::ip::tcp::socket::wait_write : asio::ip::tcp::socket::wait_read;
+  const auto [ec] = co_await socket_.async_wait(what, use_result);
+  co_return !ec && !expired_;
+}
+
+task<bool> session::shake_hands() {
+  guard_.set(clock::now() + server_->face().settings.header_time);
+  error_code ec;
+  for (tls_->shake_hands(ec); ec == asio::error::would_block; tls_->shake_hands(ec)) {
+    if (!co_await ready(tls_->wants_write())) break;
+  }
+  guard_.never();
+  if (!ec) co_return true;
+  ++server_->face().counters.tls_failures;
+  if (tls_->heard_plain_http()) {
+    constexpr std::string_view says =
+        "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        "Content-Length: 27\r\n\r\nTLS is spoken here: https:\n";
+    socket_.write_some(asio::buffer(says.data(), says.size()), ec);
+    tls_.reset();
+    co_await linger();
+  }
+  co_return false;
 }
 
 /// Gives the buffer to the parser.
@@ -269,6 +317,7 @@ std::string session::refusal_body(int status, std::string_view code, std::string
 /// within bounds.
 task<> session::linger() {
   error_code ignored;
+  if (tls_) tls_->say_goodbye();
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   guard_.set(clock::now() + seconds{1});
   for (std::size_t left = std::size_t{1} << 20U; left > 0;) {
@@ -400,12 +449,13 @@ void session::on_readable(const error_code& ec) {
   error_code failed;
   if (const std::size_t room = buffer_.max_size() - buffer_.size(); room > 0) {
     const auto space = buffer_.prepare(std::min<std::size_t>(room, 4096));
-    const std::size_t n = socket_.read_some(space, failed);
+    const std::size_t n = tls_ ? tls_->read_some(space, failed) : socket_.read_some(space, failed);
     if (!failed) buffer_.commit(n);
   } else {
     std::array<char, 4096> nowhere;
     keep_alive_ = false;
-    thrown_away_ += socket_.read_some(asio::buffer(nowhere), failed);
+    thrown_away_ += tls_ ? tls_->read_some(asio::buffer(nowhere), failed)
+                         : socket_.read_some(asio::buffer(nowhere), failed);
     if (thrown_away_ > most_behind) return leave();
   }
   if (failed && failed != asio::error::would_block) return leave();

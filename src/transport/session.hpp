@@ -11,6 +11,7 @@
 #include "pocketfleet/transport/server.hpp"
 #include "pocketfleet/wire/refusal.hpp"
 #include "routing.hpp"
+#include "tls_channel.hpp"
 
 namespace pocketfleet {
 
@@ -19,12 +20,14 @@ using tcp_socket = asio::basic_stream_socket<asio::ip::tcp, executor>;
 /// Reads requests one after the other, and is the reply to the present one. Kept alive by its own coroutine.
 class session final : public reply, public std::enable_shared_from_this<session> {
  public:
-  session(tcp_socket socket, std::shared_ptr<server> of);
+  /// `tls` null: plain.
+  session(tcp_socket socket, std::shared_ptr<server> of, std::shared_ptr<const tls_context> tls);
   ~session() override;
 
   task<> run();
 
-  /// Closed now if it is idle, else when its request is over.
+  /// Closed now if it is idle, else when its request is over. The first request of a new connection may be on
+  /// its way: it is waited for a little.
   void finish_up();
 
   /// Closed now; a request that is being served ends as if the client had left.
@@ -45,6 +48,8 @@ class session final : public reply, public std::enable_shared_from_this<session>
 
   enum class reading : std::uint8_t { done, closed, refused };
 
+  task<bool> shake_hands();
+  task<bool> ready(bool to_write);
   task<reading> read_header();
   task<reading> enter();
   task<reading> read_body();
@@ -71,6 +76,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   void close();
 
   tcp_socket socket_;
+  std::optional<tls_channel> tls_;
   std::shared_ptr<server> server_;
   watchdog::guard guard_;
   boost::beast::flat_buffer
@@ -97,6 +103,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   bool watching_ = false;  // a wait for the client's leaving is under way
   bool serving_ = false;   // a handler runs
   bool idle_ = true;       // between requests
+  bool fresh_ = true;      // before the first
   bool expired_ = false;
   bool finish_ = false;  // no further request
 };

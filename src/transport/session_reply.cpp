@@ -132,11 +132,18 @@ task<bool> session::write_all(std::string_view first, std::string_view second, s
   for (;;) {
     error_code ec;
     // Nearly always it all goes at once.
-    std::size_t n =
-        left == parts[0].size() ? socket_.write_some(parts[0], ec) : socket_.write_some(parts, ec);
+    std::size_t n = 0;
+    if (tls_) {
+      const auto next = std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.size() > 0; });
+      if (next != parts.end()) n = tls_->write_some(*next, ec);
+    } else {
+      n = left == parts[0].size() ? socket_.write_some(parts[0], ec) : socket_.write_some(parts, ec);
+    }
     if (ec == asio::error::would_block) {
       guard_.set(clock::now() + server_->face().settings.write_stall);
-      const auto [failed] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, use_result);
+      const bool to_read = tls_ && !tls_->wants_write();
+      const auto what = to_read ? asio::ip::tcp::socket::wait_read : asio::ip::tcp::socket::wait_write;
+      const auto [failed] = co_await socket_.async_wait(what, use_result);
       guard_.never();
       if (expired_ || (failed && failed != asio::error::operation_aborted)) co_return false;
       continue;

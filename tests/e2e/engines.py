@@ -4,6 +4,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 
@@ -94,11 +95,12 @@ class LlamaServer(Process):
 class Prometheus(Process):
     """A real Prometheus that scrapes the gateway five times a second."""
 
-    def __init__(self, programs, folder, target_port):
+    def __init__(self, programs, folder, target_port, rules=None):
         folder = pathlib.Path(folder)
         config = folder / "prometheus.yml"
         config.write_text(
-            "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+            "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\n"
+            + (f"rule_files: ['{rules}']\n" if rules else "") +
             "scrape_configs:\n"
             f"  - {{job_name: pocketfleet, static_configs: [{{targets: ['127.0.0.1:{target_port}']}}]}}\n")
         for _ in range(5):
@@ -118,9 +120,11 @@ class Prometheus(Process):
         except OSError:
             return False
 
+    def api(self, path):
+        reply = request(self.port, "GET", f"/api/v1/{path}")
+        assert reply.status == 200, reply
+        return reply.json()["data"]
+
     def query(self, expression):
         """[(labels, value)] of an instant query."""
-        from urllib.parse import quote
-        reply = request(self.port, "GET", f"/api/v1/query?query={quote(expression)}")
-        assert reply.status == 200, reply
-        return [(r["metric"], float(r["value"][1])) for r in reply.json()["data"]["result"]]
+        return [(r["metric"], float(r["value"][1])) for r in self.api(f"query?query={quote(expression)}")["result"]]

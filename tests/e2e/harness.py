@@ -101,14 +101,15 @@ class Log:
 class Process:
     """A program that runs until stop(), in a process group of its own, so that a child left behind is seen."""
 
-    def __init__(self, name, command, env=None, one_stream=True):
+    def __init__(self, name, command, env=None, one_stream=True, pass_fds=()):
         self.name = name
         self.command = command
         self.ended = False
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if one_stream else subprocess.PIPE,
-            text=True, errors="replace", env={**os.environ, **(env or {})}, start_new_session=True)
+            text=True, errors="replace", env={**os.environ, **(env or {})}, start_new_session=True,
+            pass_fds=pass_fds)
         self.pid = self._process.pid
         self.log = Log(self._process.stdout)
         self.errors = self.log if one_stream else Log(self._process.stderr)
@@ -260,7 +261,7 @@ class Gateway(Process):
     """
 
     def __init__(self, folder, phones, settings=None, arguments=(), healthy=None, env=None, before=(),
-                 listen="127.0.0.1:0", key=None):
+                 listen="127.0.0.1:0", key=None, pass_fds=()):
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.file = pathlib.Path(folder) / "phones.json"
         # $POCKETFLEET_E2E_SETTINGS, as '{"workers": 4}', runs the same tests with other settings.
@@ -270,7 +271,7 @@ class Gateway(Process):
         self._counting = threading.Lock()
         self.write(phones)
         super().__init__("gateway", [*before, program(), "serve", "--phones", str(self.file), "--listen",
-                                     listen, *arguments], env=env)
+                                     listen, *arguments], env=env, pass_fds=pass_fds)
         with self.starting():
             self.port = int(self.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
             self.url = f"http://127.0.0.1:{self.port}"

@@ -257,7 +257,8 @@ def test_an_admins_key_alone_changes_nothing_for_clients_of_this_machine(start, 
 def test_systemds_credential(start, keys, tmp_path):
     alice = keys.new("alice")
     keys.file.rename(tmp_path / "api_keys")
-    gateway = start.gateway(start.sim(1), env={"CREDENTIALS_DIRECTORY": str(tmp_path)}, key=alice)
+    gateway = start.gateway(start.sim(1), {"api_keys_file": "credential:api_keys"},
+                            env={"CREDENTIALS_DIRECTORY": str(tmp_path)}, key=alice)
     assert asked(gateway).status == 401 and asked(gateway, alice).status == 200
 
 

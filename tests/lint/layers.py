@@ -22,7 +22,7 @@ LIBRARIES = {
     r"boost/": set(),
     r"nlohmann/": {"wire", "engines", "service", "sim", "app"},
     r"simdjson": {"wire", "engines"},
-    r"openssl/": {"wire"},
+    r"openssl/": {"wire", "transport"},
     r"spdlog/|fmt/": {"app"},
     r"prometheus/": {"app"},
     r"CLI/": {"app"},

@@ -203,7 +203,8 @@ TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {
       in_phone(R"("colour":"red")"),
       "F: phones[0].colour: found an unknown key, expected one of \"aliases\", \"api_key_file\", \"engine\", "
       "\"host\", \"id\", "
-      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"token_sha256\" or \"weight\"");
+      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"tls\", \"token_sha256\" or "
+      "\"weight\"");
   EXPECT_THAT(in_phone("\"a b\\n\":1"), HasSubstr(R"(F: phones[0]["a b\n"]: found an unknown key)"));
 }
 

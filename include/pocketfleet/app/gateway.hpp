@@ -4,12 +4,14 @@
 #include <boost/asio/signal_set.hpp>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "pocketfleet/app/metrics.hpp"
 #include "pocketfleet/app/registered_file.hpp"
+#include "pocketfleet/app/service_manager.hpp"
 #include "pocketfleet/app/settings.hpp"
 #include "pocketfleet/service/ask_api.hpp"
 #include "pocketfleet/service/catalog_api.hpp"
@@ -36,8 +38,8 @@ class gateway {
   gateway& operator=(const gateway&) = delete;
   ~gateway();
 
-  /// Binds. Errors: the address cannot be had.
-  result<std::uint16_t> listen();
+  /// Binds, or takes a socket that listens already. Errors: the address cannot be had.
+  result<std::uint16_t> listen(std::optional<int> listening = {});
 
   /// From now on SIGTERM and SIGINT drain, a second one stops, and SIGHUP rereads `file` unless that is
   /// empty.
@@ -91,6 +93,8 @@ class gateway {
   };
 
   static std::vector<std::unique_ptr<worker>> make_workers(unsigned n);
+  std::vector<asio::io_context*> loops();
+  std::string state_in_words();
   std::vector<route> routes();
   void next_signal(const std::string& file);
   void reread(const std::string& file);
@@ -127,6 +131,7 @@ class gateway {
   std::shared_ptr<prober> prober_;
   asio::signal_set signals_;
   wait_timer grace_;
+  service_reports reports_;
   std::vector<std::thread> threads_;
   std::size_t undrained_ = 0;
   bool draining_ = false;

@@ -23,7 +23,4 @@ std::string render_keys(const std::vector<api_key>& keys);
 /// A new key, 256 bits from the kernel: shown once, kept nowhere. Throws std::runtime_error if it gives none.
 std::string new_api_key();
 
-/// With systemd's LoadCredential=api_keys:FILE, where that is; empty if there is none.
-std::string keys_credential();
-
 }  // namespace pocketfleet

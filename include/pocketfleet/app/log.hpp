@@ -28,6 +28,9 @@ bool end_log(milliseconds bound);
 /// Lines that were given up because standard error took none: the oldest go first.
 std::size_t dropped_log_lines();
 
+/// For errors that are told on standard error before there is a log: a priority, where that is the journal.
+std::string_view error_prefix();
+
 bool logs(log_level level);
 
 /// "event key=value ..." or {"time","level","event","key":value ...}. Never give it a prompt or an answer.

@@ -27,6 +27,7 @@ struct metrics_look {
   cache_status cache{};
   const listener_counters* listener = nullptr;
   std::size_t body_bytes = 0;
+  std::int64_t certificate_expires = 0;  ///< seconds since 1970; 0: there is no TLS
   std::size_t dropped_log_lines = 0;
 };
 

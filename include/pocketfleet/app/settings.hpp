@@ -11,10 +11,13 @@
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/settings.hpp"
 #include "pocketfleet/transport/settings.hpp"
+#include "pocketfleet/transport/tls.hpp"
 
 namespace pocketfleet {
 
-enum class log_format : std::uint8_t { text, objects };
+/// journal: text with a priority for systemd's journal, which keeps the time. automatic: that where standard
+/// error is the journal, otherwise text.
+enum class log_format : std::uint8_t { automatic, text, objects, journal };
 
 /// The `gateway` object. Each field's key and meaning: docs/configuration.md.
 struct gateway_settings {
@@ -23,8 +26,11 @@ struct gateway_settings {
   service_settings service{};
   dispatch_settings dispatch{};
   registration_settings registration{};
-  std::string api_keys_file{};       ///< the keys of clients; empty: none are needed
-  std::vector<api_key> keys{};       ///< read from there
+  std::string api_keys_file{};                      ///< the keys of clients; empty: none are needed
+  std::vector<api_key> keys{};                      ///< read from there
+  tls_files tls{};                                  ///< of the listener; an empty certificate: plain HTTP
+  std::shared_ptr<const tls_context> tls_loaded{};  ///< what these files say
+  std::string phone_tls_ca_file{};   ///< who vouches for phones with TLS; empty: whom the system trusts
   std::string phone_api_key_file{};  ///< the key of phones that name none of their own; empty: none
   std::string policy = "weighted_round_robin";
   bool allow_unauthenticated_lan = false;  ///< listening beyond loopback is refused without it or keys
@@ -32,7 +38,7 @@ struct gateway_settings {
   unsigned workers = 1;
   seconds drain{120};  ///< how long running answers may go on after SIGTERM
   std::string log_level = "info";
-  log_format log = log_format::text;
+  log_format log = log_format::automatic;
 };
 
 struct configuration {

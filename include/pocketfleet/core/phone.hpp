@@ -46,6 +46,7 @@ struct phone_config {
   std::string serial{};                       ///< adb serial, for the tools around the gateway
   std::string id{};            ///< the phone's own, by which its heartbeats are known; empty: it sends none
   std::string token_sha256{};  ///< hex; heartbeats in its name need this token; empty: the fleet's will do
+  bool tls = false;            ///< its engine is spoken to by HTTPS
   std::string api_key_file{};  ///< what the gateway has to show to its engine; empty: the fleet's, or nothing
   std::string api_key{};       ///< read from there
   std::vector<model_alias> aliases{};
@@ -82,7 +83,8 @@ struct phone_target {
   std::uint16_t port = 0;
   std::string host_header;  ///< "host:port", with brackets round an IPv6 literal
   std::string api_key;      ///< for its engine; empty: none
-  std::string model;        ///< used when the request names none
+  bool tls = false;
+  std::string model;  ///< used when the request names none
   engine_kind engine = engine_kind::unknown;
   bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first
   std::vector<std::string> loaded{};  ///< normalized names, as of the last look

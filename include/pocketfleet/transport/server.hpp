@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/transport/phone_pool.hpp"
 #include "pocketfleet/transport/settings.hpp"
+#include "pocketfleet/transport/tls.hpp"
 #include "pocketfleet/transport/watchdog.hpp"
 
 namespace pocketfleet {
@@ -24,6 +26,7 @@ struct listener_counters {
   std::atomic<std::uint64_t> accept_errors{0};
   std::atomic<std::uint64_t> turned_away{0};   ///< over the limit of connections
   std::atomic<std::uint64_t> bad_requests{0};  ///< refused before a route was found
+  std::atomic<std::uint64_t> tls_failures{0};  ///< clients with whom no TLS came about
   std::atomic<std::int64_t> open{0};
 };
 
@@ -55,8 +58,22 @@ struct gateway_face {
   std::function<void(std::string_view what, std::string_view why)>
       complain;  ///< for the log; from any worker
 
+  /// For connections that begin from now on; null: plain.
+  void use_tls(std::shared_ptr<const tls_context> now) {
+    const std::lock_guard lock(tls_mutex_);
+    tls_ = std::move(now);
+  }
+  std::shared_ptr<const tls_context> tls() const {
+    const std::lock_guard lock(tls_mutex_);
+    return tls_;
+  }
+
   gateway_face(listener_settings s, std::vector<route> r, observer& o)
       : settings(std::move(s)), routes(std::move(r)), books(&o), bodies(settings.all_bodies_bytes) {}
+
+ private:
+  mutable std::mutex tls_mutex_;
+  std::shared_ptr<const tls_context> tls_{};  // guarded by tls_mutex_
 };
 
 /// One listener on one worker. Several workers share one listening socket, and the kernel spreads the
@@ -70,13 +87,16 @@ class server : public std::enable_shared_from_this<server> {
   /// Binds; an error says why not. Port 0 is replaced by the one that the kernel chose.
   result<std::uint16_t> listen(std::uint16_t port);
 
+  /// Takes connections from a socket that listens already, and owns it from now on.
+  result<std::uint16_t> take_over(int listening);
+
   /// Takes connections from the same socket as a server of another worker.
   void share(server& other);
 
   void start();
 
-  /// No new connections; idle ones are closed, the others when their request is over. `drained` is called
-  /// then.
+  /// No new connections; idle ones are closed, the others when their request is over. A connection without a
+  /// request yet may still bring one, within half a second. `drained` is called then.
   void drain(std::function<void()> drained);
 
   /// No new connections, and the present ones are closed at once.
@@ -93,6 +113,7 @@ class server : public std::enable_shared_from_this<server> {
 
  private:
   task<> accept();
+  void look_whether_drained();
 
   executor executor_;
   gateway_face& face_;
@@ -102,6 +123,7 @@ class server : public std::enable_shared_from_this<server> {
   std::unordered_set<session*> sessions_;
   std::function<void()> drained_;
   bool draining_ = false;
+  bool accepting_ = false;
   std::string date_;
   std::int64_t date_second_ = 0;
 };

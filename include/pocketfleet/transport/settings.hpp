@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "pocketfleet/core/time.hpp"
+#include "pocketfleet/service/networks.hpp"
+#include "pocketfleet/transport/tls.hpp"
 
 namespace pocketfleet {
 
@@ -35,6 +38,8 @@ struct phone_link_settings {
   milliseconds idle_ollama{30'000};
   std::size_t idle_per_phone = 2;
   std::size_t buffer_bytes = std::size_t{64} << 10U;
+  networks allowed = home_networks();        ///< where names of phones may lead, beside loopback
+  std::shared_ptr<const tls_context> tls{};  ///< for phones that speak TLS; null: none does
 };
 
 }  // namespace pocketfleet
