@@ -25,7 +25,8 @@ struct all_subcommands {
                     "URL of the gateway (else $POCKETFLEET_URL, else http://127.0.0.1:8000)");
     app->add_option("--key-file", given.where.key_file, "File with an admin key (else $POCKETFLEET_KEY)");
     app->add_option("--ca-file", given.where.ca_file,
-                    "Who vouches for an https gateway, in PEM form (else $POCKETFLEET_CA_FILE, else whom the system trusts)");
+                    "Who vouches for an https gateway, in PEM form (else $POCKETFLEET_CA_FILE, else whom the "
+                    "system trusts)");
     app->add_flag("--json", given.as_json, "What the API says, as it is");
     list.push_back({app, run});
     return app;

@@ -20,12 +20,6 @@ json or_null(const auto& value) {
   return value ? json(*value) : json(nullptr);
 }
 
-/// Taken out of service by hand, where the fleet can do that.
-bool is_drained(const auto& p) {
-  if constexpr (requires { p.drained; }) return p.drained;
-  return false;
-}
-
 void add_telemetry(json& out, const telemetry& reads) {
   out["temperature"] = or_null(reads.temperature_c);
   out["battery"] = or_null(reads.battery_level);
@@ -65,7 +59,7 @@ json as_json(const phone_status& p, const tally::speed* its) {
       {"max_concurrency", p.config.max_concurrency},
       {"weight", p.config.weight},
   };
-  out["drained"] = is_drained(p);
+  out["drained"] = p.drained;
   out["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
   add_speed(out, its);
   add_telemetry(out, p.reads ? *p.reads : telemetry{});

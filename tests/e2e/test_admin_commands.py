@@ -341,10 +341,15 @@ def test_bad_keys(gateway, tmp_path):
     assert "POCKETFLEET_KEY" in run(gateway, "phones", code=2, env={"POCKETFLEET_KEY": "a\r\nX: y"})[1]
 
 
-@pytest.mark.parametrize("url", ["https://x", "http://", "http://x/path", "x:y", "x:123456", "[::1", "http://a b", ":80"])
+@pytest.mark.parametrize("url", ["ftp://x", "https://", "http://", "http://x/path", "x:y", "x:123456", "[::1", "http://a b", ":80"])
 def test_bad_addresses(gateway, url):
     _, errors = run(gateway, "phones", "--gateway", url, code=2)
     assert url in errors and "expected a URL" in errors
+
+
+def test_an_authority_that_cannot_be_read(gateway):
+    _, errors = run(gateway, "phones", "--gateway", "https://x", "--ca-file", "nowhere", code=2)
+    assert "--ca-file nowhere: " in errors
 
 
 @pytest.mark.parametrize("spelled", ["http://127.0.0.1:{}/", "127.0.0.1:{}", "localhost:{}"])

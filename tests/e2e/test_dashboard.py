@@ -262,10 +262,10 @@ def test_drain_and_undrain(start, tmp_path, page_of):
     assert page.text("#drain") == "Put back into service"
     assert page.group("one") == "out" and page.number("#healthy") == 1
     for _ in range(4):
-        assert gateway.ask(tokens=1).notes()["phone"] == "two"
+        assert gateway.ask(tokens=1, headers=gateway.headers).notes()["phone"] == "two"
     page.do("click", at="#drain")
     page.until_text("#details-state", "Healthy")
-    until(lambda: gateway.ask(tokens=1).notes()["phone"] == "one", "its share")
+    until(lambda: gateway.ask(tokens=1, headers=gateway.headers).notes()["phone"] == "one", "its share")
 
 
 def test_a_switch_that_is_refused_says_why(pair, page_of):
