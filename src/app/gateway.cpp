@@ -361,7 +361,8 @@ void gateway::books::on_request(const request_record& r) {
        {"first_token_ms", number(r.first_token.count())},
        {"total_ms", number(r.total.count())},
        {"prompt_tokens", number(r.prompt_tokens)},
-       {"answer_tokens", number(r.answer_tokens)}});
+       {"answer_tokens", number(r.answer_tokens)},
+       {"trace_id", r.trace_id}});
 }
 
 void gateway::books::on_attempt(const attempt_record& r) {

@@ -94,7 +94,7 @@ task<attempt_result> attempt::run() {
       co_return std::move(out_);
     }
   }
-  exchange_ = phones_.open(held_.phone());
+  exchange_ = phones_.open(held_.phone(), traceparent_);
   if (out_.how = co_await send(*request, until); !out_.how) co_return std::move(out_);
   if (begun_ == nullptr)
     generation_.begin(question_.model.empty() ? phone().model : question_.model, rfc3339_now());
@@ -109,7 +109,7 @@ task<attempt_result> attempt::run() {
 task<result<void>> attempt::ask_how(resumption& how, time_point until) {
   for (auto question = how.next(); question; question = how.next()) {
     if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
-    exchange_ = phones_.open(held_.phone());
+    exchange_ = phones_.open(held_.phone(), traceparent_);
     const auto got = co_await read_page(*exchange_, *question, until);
     if (!got) co_return got.error();
     if (got->status != 200) {

@@ -29,14 +29,15 @@ struct attempt_result {
 class attempt {
  public:
   attempt(generation& g, phone_client& phones, permit& held, const question& what, const time_limits& times,
-          time_point deadline, observer& books)
+          time_point deadline, observer& books, const std::string& traceparent)
       : generation_(g),
         phones_(phones),
         held_(held),
         question_(what),
         times_(times),
         deadline_(deadline),
-        observer_(books) {}
+        observer_(books),
+        traceparent_(traceparent) {}
 
   /// Goes on with this instead of beginning anew; `model` as the phone calls it.
   void go_on_from(const begun_answer& begun, std::string_view model) {
@@ -64,6 +65,7 @@ class attempt {
   const time_limits& times_;
   const time_point deadline_;  // of the whole request
   observer& observer_;
+  const std::string& traceparent_;
   const begun_answer* begun_ = nullptr;
   std::string model_;
   std::unique_ptr<phone_exchange> exchange_;  // the one under way

@@ -101,7 +101,7 @@ task<result<std::string>> catalog_api::ask(http_call& call, const place& at, con
   const bool ollama = at.phone->engine == engine_kind::ollama;
   phone_request request{"GET", "/props", {}};
   if (ollama) request = {"POST", "/api/show", render_show(at.model.name, wanted.verbose)};
-  const std::unique_ptr<phone_exchange> exchange = call.phones->open(at.phone);
+  const std::unique_ptr<phone_exchange> exchange = call.phones->open(at.phone, call.traceparent);
   const std::stop_token stop = call.gone;
   const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
   const time_point deadline = clock::now() + show_time;

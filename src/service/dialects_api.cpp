@@ -157,7 +157,7 @@ task<> dialects_api::count_tokens(http_call& call) {
     call.record.phone = phone->name;
     (*body)["model"] = model_for(*phone, model);
     const phone_request request{"POST", "/v1/messages/count_tokens", dump_json(*body)};
-    const std::unique_ptr<phone_exchange> exchange = call.phones->open(phone);
+    const std::unique_ptr<phone_exchange> exchange = call.phones->open(phone, call.traceparent);
     const std::stop_callback on_stop(stop, [&exchange] { exchange->abort(); });
     auto got = co_await read_page(*exchange, request, deadline);
     if (!got) {

@@ -46,6 +46,7 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
   const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
   j->rescue = how.rescue;
+  j->traceparent = how.traceparent;
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
@@ -131,7 +132,7 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     g.update(phase::connecting, held.phone()->name, ++so_far.number);
     const std::size_t before = g.pieces();
     const time_point began = clock::now();
-    attempt one(g, phones, held, j.what, settings_.times, j.deadline, observer_);
+    attempt one(g, phones, held, j.what, settings_.times, j.deadline, observer_, j.traceparent);
     if (so_far.begun) one.go_on_from(*so_far.begun, *name_of(*held.phone(), wanted.identity));
     const attempt_result a = co_await one.run();
     const bool progressed = g.pieces() > before;

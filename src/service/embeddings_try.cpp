@@ -46,7 +46,7 @@ task<> embeddings_work::try_on(chunk& c, permit& held) {
   embeddings_query query =
       encode_embeddings(request_, phone->engine, model_for(*phone, request_.model), c.first, c.count);
   const phone_request request{"POST", query.target, std::move(query.body)};
-  const std::unique_ptr<phone_exchange> exchange = call_.phones->open(phone);
+  const std::unique_ptr<phone_exchange> exchange = call_.phones->open(phone, call_.traceparent);
   const time_point began = clock::now();
   const time_point until = std::min(began + patience(c, held), deadline_);
   const std::size_t most = most_page + c.count * bytes_for_each;

@@ -28,7 +28,7 @@ class waiting {
   waiting(http_call& call, dispatch& runner, serving& what, request_record& r)
       : call_(call), what_(what), record_(r), wake_(std::make_shared<waker>(call.where)) {
     const worker_context worker{call.where, call.phones};
-    ask_manner how{what.use_cache, what.stream, what.rescue, wake_};
+    ask_manner how{what.use_cache, what.stream, what.rescue, wake_, call.traceparent};
     if (call.terms) {
       how.use_cache = how.use_cache && call.terms->cache != cache_scope::none;
       if (call.terms->cache == cache_scope::own) how.scope = call.terms->name;

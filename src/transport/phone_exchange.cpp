@@ -34,8 +34,12 @@ void watch_for_silence(tcp_socket& socket) {
 
 }  // namespace
 
-pooled_exchange::pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone)
-    : pool_(std::move(pool)), phone_(std::move(phone)), guard_(pool_->dog(), [this] { expire(); }) {}
+pooled_exchange::pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone,
+                                 std::string traceparent)
+    : pool_(std::move(pool)),
+      phone_(std::move(phone)),
+      traceparent_(std::move(traceparent)),
+      guard_(pool_->dog(), [this] { expire(); }) {}
 
 pooled_exchange::~pooled_exchange() {
   // A connection goes back only if the response has ended and nothing stands behind it.
@@ -80,6 +84,7 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
   head.append(method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(phone_->host_header);
   head.append("\r\nUser-Agent: pocketfleet\r\nAccept: */*\r\n");
   if (!phone_->api_key.empty()) head.append("Authorization: Bearer ").append(phone_->api_key).append("\r\n");
+  if (!traceparent_.empty()) head.append("traceparent: ").append(traceparent_).append("\r\n");
   if (!body.empty()) {
     head.append("Content-Type: application/json\r\nContent-Length: ")
         .append(std::to_string(body.size()))

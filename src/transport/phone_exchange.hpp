@@ -28,7 +28,8 @@ struct phone_connection {
 
 class pooled_exchange final : public phone_exchange {
  public:
-  pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone);
+  pooled_exchange(std::shared_ptr<phone_pool> pool, std::shared_ptr<const phone_target> phone,
+                  std::string traceparent);
   ~pooled_exchange() override;
 
   task<result<void>> connect(time_point deadline) override;
@@ -55,6 +56,7 @@ class pooled_exchange final : public phone_exchange {
 
   std::shared_ptr<phone_pool> pool_;
   std::shared_ptr<const phone_target> phone_;
+  std::string traceparent_;  // empty: none
   watchdog::guard guard_;
   std::shared_ptr<waker> name_waiter_;  // while a phone's name is looked up
   std::unique_ptr<phone_connection> connection_;

@@ -10,8 +10,9 @@ phone_pool::phone_pool(executor where, std::shared_ptr<watchdog> dog, const phon
 
 phone_pool::~phone_pool() = default;
 
-std::unique_ptr<phone_exchange> phone_pool::open(std::shared_ptr<const phone_target> phone) {
-  return std::make_unique<pooled_exchange>(shared_from_this(), std::move(phone));
+std::unique_ptr<phone_exchange> phone_pool::open(std::shared_ptr<const phone_target> phone,
+                                                 std::string traceparent) {
+  return std::make_unique<pooled_exchange>(shared_from_this(), std::move(phone), std::move(traceparent));
 }
 
 std::unique_ptr<phone_connection> phone_pool::make() const {

@@ -376,6 +376,8 @@ task<> session::call_handler(const route& to) {
   call.accept = parser_->get()[http::field::accept];
   call.if_none_match = parser_->get()[http::field::if_none_match];
   call.authorization = parser_->get()[http::field::authorization];
+  call.traceparent = accepted_traceparent(parser_->get()["traceparent"]);
+  call.record.trace_id = trace_id_of(call.traceparent);
   call.began = began_;
   call.phones = &server_->phones();
   call.terms = visit_.terms;

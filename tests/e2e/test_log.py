@@ -21,6 +21,25 @@ def gateway(start_once, phones):
                                        "breaker_failures": 1000})
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(("sent", "passed"), [
+    (f"00-{TRACE}-00f067aa0ba902b7-01", True), (f"42-{TRACE}-00f067aa0ba902b7-01-of-tomorrow", True),
+    (f"00-{TRACE}-00f067aa0ba902b7-01-more", False), (f"00-{'0' * 32}-00f067aa0ba902b7-01", False),
+    (f"00-{TRACE}-{'0' * 16}-01", False), (f"ff-{TRACE}-00f067aa0ba902b7-01", False), ("00-" + CANARY, False),
+    (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", False), (None, False)])
+def test_a_trace(gateway, phones, sent, passed):
+    for path, body in (("/ask", question(tokens=2)), ("/api/chat", {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}),
+                       ("/api/embed", {"model": "tiny", "input": "x"})):
+        reply = request(gateway.port, "POST", path, body, {"traceparent": sent} if sent else {})
+        phone = next(p for p in phones if p.name == reply.headers["X-Phone"])
+        assert phone.last()["path"] == path.replace("/ask", "/api/chat")
+        seen = phone.last()["headers"].get("traceparent")
+        assert seen == (f"00-{TRACE}-00f067aa0ba902b7-01" if passed else None), path
+        assert gateway.record(reply.headers["X-Request-Id"])["trace_id"] == (TRACE if passed else "")
+
+
 def test_a_good_request(gateway):
     reply = gateway.ask(tokens=5)
     record = gateway.record(reply.headers["X-Request-Id"])

@@ -29,6 +29,7 @@ struct ask_manner {
   bool each_piece = false;        ///< the caller will stream
   bool rescue = true;             ///< another phone may go on with what one has begun
   std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
+  std::string traceparent{};      ///< of the client's trace; empty: none
   std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
 };
 
@@ -63,6 +64,7 @@ class dispatch {
     bool rescue = true;
     bool keep = false;  // the answer goes into the cache
     cache_key key{};
+    std::string traceparent{};
     time_point began{};
     time_point deadline{};
   };

@@ -61,7 +61,9 @@ class phone_client {
   phone_client& operator=(const phone_client&) = delete;
   virtual ~phone_client() = default;
 
-  virtual std::unique_ptr<phone_exchange> open(std::shared_ptr<const phone_target> phone) = 0;
+  /// `traceparent`: sent along, so that a phone's part can be found under the client's trace; empty: none.
+  virtual std::unique_ptr<phone_exchange> open(std::shared_ptr<const phone_target> phone,
+                                               std::string traceparent = {}) = 0;
 };
 
 // ---- towards clients
@@ -111,12 +113,13 @@ std::string_view to_string(phase p);
 /// it to the observer when the request is over, so that each request is in the books exactly once.
 struct request_record {
   std::string_view request_id;
-  std::string_view route;      ///< the route's own path; "other" where there is none
-  std::string_view key{};      ///< the name of the client's; empty: none
-  std::string_view outcome{};  ///< "ok", or the name of an errc; left empty, it follows from the reply
-  int status = 0;              ///< as sent; 499 if the client had left
-  phase at = phase::done;      ///< where it was when it ended
-  std::string phone{};         ///< empty: none was reached
+  std::string_view route;       ///< the route's own path; "other" where there is none
+  std::string_view key{};       ///< the name of the client's; empty: none
+  std::string_view trace_id{};  ///< of the client's trace; empty: none
+  std::string_view outcome{};   ///< "ok", or the name of an errc; left empty, it follows from the reply
+  int status = 0;               ///< as sent; 499 if the client had left
+  phase at = phase::done;       ///< where it was when it ended
+  std::string phone{};          ///< empty: none was reached
   bool cached = false;
   bool joined = false;  ///< answered by a generation that another request had begun
   unsigned attempts = 0;
@@ -168,6 +171,7 @@ struct http_call {
   std::string accept;
   std::string if_none_match;
   std::string authorization;
+  std::string traceparent;  ///< as W3C's Trace Context has it; empty: the client has sent none, or a bad one
   time_point began{};
   executor where;                               ///< the worker
   phone_client* phones = nullptr;               ///< the worker's

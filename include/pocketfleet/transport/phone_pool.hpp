@@ -22,7 +22,8 @@ class phone_pool final : public phone_client, public std::enable_shared_from_thi
   phone_pool(executor where, std::shared_ptr<watchdog> dog, const phone_link_settings& settings);
   ~phone_pool() override;
 
-  std::unique_ptr<phone_exchange> open(std::shared_ptr<const phone_target> phone) override;
+  std::unique_ptr<phone_exchange> open(std::shared_ptr<const phone_target> phone,
+                                       std::string traceparent) override;
 
   // for the exchanges
 
