@@ -142,3 +142,31 @@ def test_counters_go_on_over_a_reload(gateway, phones):
     gateway.reload(phones)
     gateway.ask()
     assert gateway.metric("pocketfleet_requests_total", route="/ask", outcome="ok") == before + 1
+
+
+def test_a_hundred_thousand_names_make_no_series(start, phones):
+    """Whatever clients call their models, keys, paths and traces: labels come from the file and from fixed lists."""
+    gateway = start.gateway(phones, {"breaker_failures": 1000})
+
+    def flood(first, last):
+        """As fast as they can be sent on one connection; how many were answered."""
+        connection = Connection(gateway.port)
+        for begin in range(first, last, 500):
+            for i in range(begin, begin + 500):
+                name = f"stranger-{i}:1b"
+                body = b'{"prompt":"x","model":"%s"}' % name.encode()
+                head = f"POST /ask HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {name}\r\nX-Request-Id: {i}\r\n" if i % 2 else \
+                    f"GET /v1/models/{name} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {name}\r\n"
+                connection.send(f"{head}Content-Length: {len(body) if i % 2 else 0}\r\n\r\n".encode() + (body if i % 2 else b""))
+            for _ in range(500):
+                status, headers = connection.head()
+                assert status == 404 and connection.exactly(int(headers["Content-Length"]))
+        return last - first
+
+    assert flood(0, 1000) == 1000
+    series(gateway)  # one of each kind, this one too
+    before = series(gateway)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(lambda part: flood(*part), [(1000, 51000), (51000, 101000)])) == 100_000
+    assert series(gateway) == before
+    assert "stranger" not in request(gateway.port, "GET", "/metrics").text()
