@@ -172,6 +172,7 @@ int invite(const invite_arguments& arguments) {
 int demo(const demo_arguments& arguments) {
   configuration c;
   if (!take_listen(c.gateway, arguments.listen, "the demo is for this machine only")) return exit_bad_file;
+  c.gateway.service.probe.interval = seconds{2};  // who kills one of the phones wants to see it
   const std::string key = new_api_key();
   api_key admin;
   admin.digest = sha256(key);

@@ -8,6 +8,8 @@ namespace {
 
 constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
 
+constexpr int in_doubt_sooner = 10;
+
 phone_report down(std::string why) {
   return {.state = health::down, .reason = std::move(why)};
 }
@@ -79,11 +81,19 @@ task<> prober::watch(phone_id id) {
     phone_report found = co_await look(phone, m);
     if (stopped_) break;
     conclude(*phone, m, found);
-    std::uniform_real_distribution<double> spread(1.0 - settings_.jitter, 1.0 + settings_.jitter);
-    timer.expires_after(std::chrono::duration_cast<duration>(settings_.interval * spread(random_)));
+    timer.expires_after(until_next_look(m));
     co_await timer.async_wait(use_result);
   }
   waits_.erase(&timer);
+}
+
+/// A look that says otherwise than the ones before is soon followed by others: they tell a phone that is
+/// gone, or back, from a moment's trouble.
+duration prober::until_next_look(const memory& m) {
+  const bool in_doubt = (m.state == health::up && m.bad > 0) || (m.state == health::down && m.good > 0);
+  if (in_doubt) return std::chrono::duration_cast<duration>(settings_.interval / in_doubt_sooner);
+  std::uniform_real_distribution<double> spread(1.0 - settings_.jitter, 1.0 + settings_.jitter);
+  return std::chrono::duration_cast<duration>(settings_.interval * spread(random_));
 }
 
 /// One bad look is not the end of a phone that was up, and one good one does not bring back a phone that was

@@ -3,7 +3,7 @@ import concurrent.futures
 import time
 
 from client import counted
-from harness import reachable, until
+from harness import Sim, reachable, until
 
 
 def test_breaker(start):
@@ -67,6 +67,16 @@ def test_what_is_not_the_phones_fault_keeps_it_closed(start):
         assert gateway.ask(model="nobody-has-it").status == 404
     assert gateway.health()[0]["breaker"] == "closed"
     assert gateway.ask(tokens=2).content() == counted(2)
+
+
+def test_a_doubt_is_settled_soon(start):
+    """The looks behind a failed one do not wait for their turn: three at the usual distance would take 8 s and more."""
+    sim = start.own(Sim(1))
+    gateway = start.gateway(sim.phones, {"probe_interval_s": 5})
+    sim.kill()
+    until(lambda: gateway.metric("pocketfleet_probes_total", phone=sim.phones[0].name, result="bad") > 0, "a look that fails")
+    until(lambda: not gateway.health()[0]["healthy"], "it to be found dead", bound=5)
+    assert gateway.metric("pocketfleet_probes_total", phone=sim.phones[0].name, result="bad") == 3
 
 
 def test_prober_finds_the_dead_and_the_returned(start):
