@@ -123,9 +123,10 @@ TEST(settings_gateway, words_shares_and_flags) {
 }
 
 TEST(settings_gateway, origins_are_a_browsers) {
-  EXPECT_EQ(in_gateway(R"("origins":["https://app.example","http://192.168.1.7:3000","tauri://localhost"])"), "");
-  for (const char* wrong : {"*", "app.example", "https://app.example/", "HTTPS://APP.EXAMPLE", "https://", "null",
-                            "https://a b", "https://a,https://b"}) {
+  EXPECT_EQ(in_gateway(R"("origins":["https://app.example","http://192.168.1.7:3000","tauri://localhost"])"),
+            "");
+  for (const char* wrong : {"*", "app.example", "https://app.example/", "HTTPS://APP.EXAMPLE", "https://",
+                            "null", "https://a b", "https://a,https://b"}) {
     EXPECT_THAT(in_gateway(R"("origins":[")" + std::string(wrong) + "\"]"), HasSubstr("gateway.origins[0]"))
         << wrong;
   }

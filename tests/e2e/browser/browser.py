@@ -1,7 +1,6 @@
 """Debian's Chromium, driven by playwright-core, which is fetched once from npm."""
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -9,10 +8,11 @@ import queue
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 
 import pytest
+
+import npm
 
 HERE = pathlib.Path(__file__).parent
 BOUND = 40  # seconds for a command
@@ -42,27 +42,7 @@ def folder():
     said = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=60).stdout
     if int(re.match(r"v(\d+)", said)[1]) < 18:
         required("playwright-core needs Node 18")
-    lock = (HERE / "package-lock.json").read_bytes()
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    cache = pathlib.Path(os.environ.get("POCKETFLEET_CACHE") or pathlib.Path(base) / "pocketfleet")
-    there = cache / f"browser-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not there.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        new = pathlib.Path(tempfile.mkdtemp(dir=cache, prefix=".browser-"))
-        try:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, new)
-            command = ["timeout", "300", "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(command, cwd=new, capture_output=True, text=True,
-                                  env={**os.environ, "npm_config_fetch_retries": "1"})
-            if done.returncode:
-                lines = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
-                required(f"npm ci fails ({done.returncode}): {' / '.join(lines[:3])}")
-            with contextlib.suppress(OSError):  # another run was faster
-                new.rename(there)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return there
+    return npm.installed(HERE, "browser", required)
 
 
 class Browser:

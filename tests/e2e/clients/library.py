@@ -1,7 +1,5 @@
 """The libraries, fetched once from npm, and one of them as a process."""
-import contextlib
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -9,10 +7,11 @@ import queue
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 
 import pytest
+
+import npm
 
 HERE = pathlib.Path(__file__).parent
 BOUND = 40  # seconds for a case
@@ -35,31 +34,10 @@ def node_version():
 
 @functools.lru_cache(maxsize=None)
 def node_modules():
-    """The libraries as package-lock.json has them, fetched once. Runs that fetch at once do not disturb each other: the
-    folder appears whole."""
+    """The libraries as package-lock.json has them."""
     if node_version() < 18:
         required("the libraries need Node 18")
-    lock = (HERE / "package-lock.json").read_bytes()
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    cache = pathlib.Path(os.environ.get("POCKETFLEET_CACHE") or pathlib.Path(base) / "pocketfleet")
-    folder = cache / f"clients-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        new = pathlib.Path(tempfile.mkdtemp(dir=cache, prefix=".clients-"))
-        try:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, new)
-            command = ["timeout", "300", "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(command, cwd=new, capture_output=True, text=True,
-                                  env={**os.environ, "npm_config_fetch_retries": "1"})
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
-                required(f"npm ci fails ({done.returncode}): {' / '.join(said[:3])}")
-            with contextlib.suppress(OSError):  # another run was faster
-                new.rename(folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return folder / "node_modules"
+    return npm.installed(HERE, "clients", required) / "node_modules"
 
 
 class Library:
