@@ -144,7 +144,7 @@ std::string render_keys(const std::vector<api_key>& keys) {
     for (const auto& each : table()) {
       json value = each.write(key);
       if (each.key == "name" || each.key == "sha256" || value != each.write(plain))
-        one[std::string(each.key)] = std::move(value);
+        one[std::string(each.key)] = value;
     }
     list.push_back(std::move(one));
   }
