@@ -14,11 +14,22 @@ error no_file() {
 
 }  // namespace
 
+/// Who has an admin's key is not to point the gateway at whatever it can reach, this machine's own services
+/// among it. Where a name leads is looked at when it is connected to.
+static bool is_elsewhere(const std::string& host, const networks& allowed) {
+  boost::system::error_code a_name;
+  asio::ip::make_address(host, a_name);
+  return !a_name && !allowed.contains(host);
+}
+
 admin_means gateway::means() {
   return {
       .in_turn = [this](std::function<void()> what) { asio::post(workers_[0]->context, std::move(what)); },
       .read_phone = [this](std::string_view text) -> result<new_phone> {
         auto read = parse_new_phone(text, file_, phones_key_);
+        if (read && is_elsewhere(read->config.host, settings_.links.allowed))
+          return error(errc::bad_request, "host: " + read->config.host + " is in none of phone_networks");
+        if (read) read->config.confined = true;
         if (read && read->config.tls && !settings_.links.tls)
           return error(
               errc::bad_request,

@@ -83,6 +83,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->host_header = host_header(p.config);
   target->api_key = p.config.api_key;
   target->tls = p.config.tls;
+  target->confined = p.config.confined;
   target->engine = p.engine;
   target->model = p.config.model;
   if (target->model.empty() && !p.loaded.empty()) target->model = p.loaded.front().name;

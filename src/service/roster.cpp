@@ -29,9 +29,10 @@ bool same_phone(const phone_config& a, const phone_config& b) {
   return same_id(a, b) || (same_address(a, b) && (a.id.empty() || b.id.empty()));
 }
 
-/// What the file says of it; the key is in a file of its own.
+/// What the file says of it; the key is in a file of its own, and by hand more is asked of an address.
 bool same_entry(phone_config a, const phone_config& b) {
   a.api_key = b.api_key;
+  a.confined = b.confined;
   return a == b;
 }
 

@@ -135,7 +135,7 @@ task<result<void>> pooled_exchange::connect_anew(time_point deadline) {
     const auto found = co_await look_up();
     for (auto it = found.begin(); it != found.end() && !done && !expired_ && !aborted_; ++it) {
       // Whoever answers for a name on this network must not lead the gateway out of it.
-      if (!it->is_loopback() && !pool_->settings().allowed.contains(it->to_string())) {
+      if ((phone_->confined || !it->is_loopback()) && !pool_->settings().allowed.contains(it->to_string())) {
         outside = true;
         continue;
       }

@@ -1,6 +1,7 @@
 #include "routing.hpp"
 
 #include <charconv>
+#include <iterator>
 
 namespace pocketfleet {
 
@@ -53,6 +54,10 @@ found_route find_route(const std::vector<route>& routes, std::string_view path, 
 std::string_view key_in(const boost::beast::http::request_header<>& head) {
   namespace http = boost::beast::http;
   constexpr std::string_view scheme = "Bearer ";
+  for (const std::string_view name : {"Authorization", "X-API-Key"}) {
+    const auto [first, last] = head.equal_range(name);
+    if (std::distance(first, last) > 1) return {};  // whose request it is cannot be told
+  }
   const std::string_view authorization = head[http::field::authorization];
   if (authorization.size() > scheme.size() &&
       boost::beast::iequals(authorization.substr(0, scheme.size()), scheme))

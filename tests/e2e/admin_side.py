@@ -6,6 +6,7 @@ import urllib.parse
 from client import request
 
 KEY = "pf_the_operators_key_in_tests"
+NETWORKS = ["127.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16"]  # simulated phones are on this machine
 
 
 def with_operator(started):
@@ -17,7 +18,7 @@ def with_operator(started):
     plain = started.gateway
 
     def gateway(phones, settings=None, **more):
-        return plain(phones, {"api_keys_file": str(file), **(settings or {})}, **more)
+        return plain(phones, {"api_keys_file": str(file), "phone_networks": NETWORKS, **(settings or {})}, **more)
 
     started.gateway = gateway
     return started

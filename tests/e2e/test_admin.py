@@ -387,6 +387,15 @@ def test_labels_of_metrics_do_not_come_from_paths(fleet):
     assert not any("stranger" in (r or "") for r in routes)
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1", "::ffff:127.0.0.1", "8.8.8.8", "::1"])
+def test_phones_are_added_where_phones_may_be_only(start, phones, host):
+    gateway = start.gateway(phones, {"phone_networks": ["192.168.0.0/16"]})
+    assert "phone_networks" in refused(gateway, "POST", "phones", {"host": host, "port": phones[0].port}, 400)
+    # Names that the resolver takes for numbers need no DNS server to lead here.
+    admin(gateway, "POST", "phones", {"host": "0x7f.0.0.1", "port": phones[0].port, "name": "by-name"}, 201)
+    until(lambda: "outside phone_networks" in (listed(gateway)["by-name"]["reason"] or ""), "why it gets nothing")
+
+
 # ---- cache
 
 

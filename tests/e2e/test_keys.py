@@ -123,6 +123,10 @@ def test_a_key_is_needed(start, keys):
     assert phones[0].state()["requests"] == seen
     for headers in ({"Authorization": f"Bearer {alice}"}, {"Authorization": f"bearer {alice}"}, {"X-API-Key": alice}):
         assert request(gateway.port, "POST", "/ask", question(tokens=3), headers).content() == counted(3)
+    two = Connection(gateway.port)
+    two.send(post("/ask", question(tokens=3), [f"Authorization: Bearer {alice}", "Authorization: Bearer wrong"]))
+    assert two.head()[0] == 401, "whose it is cannot be told"
+    assert request(gateway.port, "POST", f"/ask?api_key={alice}&key={alice}", question(tokens=3)).status == 401
     for path, form in (("/v1/chat/completions", lambda b: b["error"]["type"]), ("/v1/messages", lambda b: b["error"]["type"])):
         reply = request(gateway.port, "POST", path, {})
         assert reply.status == 401 and form(reply.json()) == "authentication_error", reply

@@ -47,6 +47,7 @@ struct phone_config {
   std::string id{};            ///< the phone's own, by which its heartbeats are known; empty: it sends none
   std::string token_sha256{};  ///< hex; heartbeats in its name need this token; empty: the fleet's will do
   bool tls = false;            ///< its engine is spoken to by HTTPS
+  bool confined = false;       ///< its name may lead to this machine only if phone_networks says so
   std::string api_key_file{};  ///< what the gateway has to show to its engine; empty: the fleet's, or nothing
   std::string api_key{};       ///< read from there
   std::vector<model_alias> aliases{};
@@ -84,6 +85,7 @@ struct phone_target {
   std::string host_header;  ///< "host:port", with brackets round an IPv6 literal
   std::string api_key;      ///< for its engine; empty: none
   bool tls = false;
+  bool confined = false;
   std::string model;  ///< used when the request names none
   engine_kind engine = engine_kind::unknown;
   bool loads_on_demand = false;       ///< a model that is not in `loaded` is read into memory first
