@@ -12,15 +12,15 @@ error no_file() {
   return {errc::conflict, "this gateway was started without a phones.json"};
 }
 
-}  // namespace
-
 /// Who has an admin's key is not to point the gateway at whatever it can reach, this machine's own services
 /// among it. Where a name leads is looked at when it is connected to.
-static bool is_elsewhere(const std::string& host, const networks& allowed) {
+bool is_elsewhere(const std::string& host, const networks& allowed) {
   boost::system::error_code a_name;
   asio::ip::make_address(host, a_name);
   return !a_name && !allowed.contains(host);
 }
+
+}  // namespace
 
 admin_means gateway::means() {
   return {

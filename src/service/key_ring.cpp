@@ -10,7 +10,9 @@ namespace {
 /// Counts a request of a key as running while it lives.
 class place_of_key {
  public:
-  explicit place_of_key(std::shared_ptr<std::atomic<std::uint32_t>> count) : count_(std::move(count)) {}
+  explicit place_of_key(std::shared_ptr<std::atomic<std::uint32_t>> count) : count_(std::move(count)) {
+    ++*count_;
+  }
   place_of_key(const place_of_key&) = delete;
   place_of_key& operator=(const place_of_key&) = delete;
   ~place_of_key() { --*count_; }
@@ -73,7 +75,6 @@ result<visit> key_ring::let_in(entry& who, time_point now) {
                        (who.terms->max_concurrency == 1 ? " request running" : " requests running"),
                    0, seconds{1});
     }
-    ++*who.running;
     out.place = std::make_shared<place_of_key>(who.running);
   }
   if (who.terms->rate_per_minute > 0) {
