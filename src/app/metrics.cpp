@@ -11,6 +11,8 @@
 #include <set>
 #include <sstream>
 
+#include "pocketfleet/core/once_each.hpp"
+
 namespace pocketfleet {
 namespace {
 
@@ -59,28 +61,16 @@ double resident_bytes() {
 constexpr auto gauge = prometheus::MetricType::Gauge;
 constexpr auto counter = prometheus::MetricType::Counter;
 
-/// A phone that has moved is there twice while its last requests at the old address end.
-std::vector<phone_status> once_each(const std::vector<phone_status>& phones) {
-  std::vector<phone_status> out;
-  for (const auto& p : phones) {
-    const bool again =
-        p.draining && std::any_of(phones.begin(), phones.end(), [&](const auto& other) {
-          return &other != &p && other.config.name == p.config.name && (!other.draining || &other < &p);
-        });
-    if (!again) out.push_back(p);
-  }
-  return out;
-}
-
 /// What the phone answers with if nobody names a model; empty: not known well enough for a rescue.
 std::string_view own_model_of(const phone_status& p) {
   return p.target ? identity_of(*p.target, {}) : std::string_view{};
 }
 
 /// How many others could go on with an answer that a phone breaks off: same engine, very same model.
-void add_rescuers(table& t, const std::vector<phone_status>& phones) {
+void add_rescuers(table& t, const std::vector<const phone_status*>& phones) {
   std::map<std::pair<engine_kind, std::string_view>, std::size_t> same;
-  for (const auto& p : phones) {
+  for (const auto* one : phones) {
+    const phone_status& p = *one;
     if (!p.healthy || !p.target) continue;
     std::set<std::string_view> its;
     for (const auto& m : p.target->models) its.insert(m.identity);
@@ -88,7 +78,8 @@ void add_rescuers(table& t, const std::vector<phone_status>& phones) {
   }
   t.begin("pocketfleet_phone_rescuers",
           "Other healthy phones that could go on with an answer of this phone's own model.", gauge);
-  for (const auto& p : phones) {
+  for (const auto* one : phones) {
+    const phone_status& p = *one;
     if (!p.healthy) continue;
     const auto identity = own_model_of(p);
     const auto found = same.find({p.engine, identity});
@@ -97,10 +88,10 @@ void add_rescuers(table& t, const std::vector<phone_status>& phones) {
   }
 }
 
-void add_phones(table& t, const std::vector<phone_status>& phones) {
+void add_phones(table& t, const std::vector<const phone_status*>& phones) {
   const auto each = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
-    for (const auto& p : phones) t.add(value(p), {{"phone", p.config.name}});
+    for (const auto* p : phones) t.add(value(*p), {{"phone", p->config.name}});
   };
   each("pocketfleet_phone_healthy", "1 if the phone gets requests.",
        [](const phone_status& p) { return p.healthy ? 1.0 : 0.0; });
@@ -119,7 +110,8 @@ void add_phones(table& t, const std::vector<phone_status>& phones) {
        });
   const auto known = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
-    for (const auto& p : phones) {
+    for (const auto* one : phones) {
+      const phone_status& p = *one;
       if (const std::optional<double> v = p.reads ? value(*p.reads) : std::nullopt)
         t.add(*v, {{"phone", p.config.name}});
     }
@@ -137,12 +129,14 @@ void add_phones(table& t, const std::vector<phone_status>& phones) {
                                  : std::nullopt;
   });
   t.begin("pocketfleet_phone_heartbeat_age_seconds", "Since the phone's last heartbeat.", gauge);
-  for (const auto& p : phones) {
+  for (const auto* one : phones) {
+    const phone_status& p = *one;
     if (p.heard_ago) t.add(static_cast<double>(p.heard_ago->count()), {{"phone", p.config.name}});
   }
   t.begin("pocketfleet_phone_breaker_state", "1 for the state that the phone's circuit breaker is in.",
           gauge);
-  for (const auto& p : phones) {
+  for (const auto* one : phones) {
+    const phone_status& p = *one;
     for (const auto state : {breaker_state::closed, breaker_state::open, breaker_state::half_open}) {
       t.add(p.breaker == state ? 1.0 : 0.0,
             {{"phone", p.config.name}, {"state", std::string(to_string(state))}});

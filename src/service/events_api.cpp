@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_map>
 
 #include "ask_common.hpp"
+#include "pocketfleet/core/once_each.hpp"
 #include "pocketfleet/service/wall_clock.hpp"
 
 namespace pocketfleet {
@@ -63,20 +63,6 @@ json as_json(const phone_status& p, const tally::speed* its) {
   out["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
   add_speed(out, its);
   add_telemetry(out, p.reads ? *p.reads : telemetry{});
-  return out;
-}
-
-/// A phone that has moved is there twice while its last requests at the old address end.
-std::vector<const phone_status*> once_each(const std::vector<phone_status>& all) {
-  std::unordered_map<std::string_view, std::size_t> places;
-  std::vector<const phone_status*> out;
-  for (const phone_status& p : all) {
-    const auto [found, fresh] = places.emplace(p.config.name, out.size());
-    if (fresh)
-      out.push_back(&p);
-    else if (!p.draining)
-      out[found->second] = &p;
-  }
   return out;
 }
 
