@@ -91,7 +91,14 @@ teardown_phone() {
 real_sleep() { ln -sf "$(type -P sleep)" "$phone_prefix/bin/sleep"; }
 
 # phone ARGUMENT...: runs the script on the phone. on_phone COMMAND...: any command there.
-on_phone() { env -i "${phone_env[@]}" "$@" </dev/null 3>&- 4>&-; }
+# Not by "env -i": the environment of a phone may hold a secret, which would then be on env's command line for a moment.
+on_phone() (
+    local name
+    for name in $(compgen -e); do export -n "${name?}"; done
+    for name in $(declare -Fx | cut -d' ' -f3); do export -fn "${name?}"; done
+    export "${phone_env[@]}"
+    exec "$@" </dev/null 3>&- 4>&-
+)
 phone() { on_phone timeout -k 5 "${phone_limit:-60}" "$phone_prefix/bin/bash" "$phone_home/phone_setup.sh" "$@"; }
 
 property() { echo "$2" >"$stub_state/prop/$1"; }

@@ -17,10 +17,10 @@ setup() {
 }
 teardown() { teardown_phone; }
 
-# Watches all command lines of the machine for the secrets until stopped.
+# Watches all command lines of the machine for the secrets until stopped. The brackets: a grep must not find another one.
 watch_command_lines() {
     while :; do
-        grep -lsaE 't0ken-Very-Secret|k3y-Very-Secret' /proc/[0-9]*/cmdline >>"$phone_root/seen" 2>/dev/null || true
+        grep -lsaE '[t]0ken-Very-Secret|[k]3y-Very-Secret' /proc/[0-9]*/cmdline >>"$phone_root/seen" 2>/dev/null || true
     done 3>&- &
     servers+=("$!")
     watcher=$!
