@@ -15,9 +15,11 @@
 
 #include "pocketfleet/core/breaker.hpp"
 #include "pocketfleet/core/error.hpp"
+#include "pocketfleet/core/forecast.hpp"
 #include "pocketfleet/core/pace.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/core/policy.hpp"
+#include "pocketfleet/core/prefix.hpp"
 #include "pocketfleet/core/retry.hpp"
 #include "pocketfleet/core/telemetry.hpp"
 #include "pocketfleet/core/time.hpp"
@@ -41,6 +43,12 @@ enum class turn : std::uint8_t {
   rescue,  ///< its client has half an answer: waits for a phone even while none is usable
 };
 
+/// How a request stands to others that wait.
+enum class urgency : std::uint8_t {
+  interactive,  ///< somebody looks on
+  batch,        ///< waits for all that are interactive, but not for ever
+};
+
 /// What a request needs of a phone.
 struct want {
   std::string model;                 ///< normalized; empty: any phone's default
@@ -51,6 +59,14 @@ struct want {
   std::optional<phone_id> only{};    ///< this phone and no other
   std::string identity{};            ///< this very model, whatever a phone calls it (served_model::identity)
   turn which = turn::first;
+
+  // What it will take, and where it is best placed; all of it may be unknown.
+  std::uint64_t prompt_bytes = 0;
+  std::uint32_t answer_limit = 0;  ///< tokens; 0: the client has set none
+  prefix_chain prefix{};           ///< of the prompt
+  std::uint64_t session = 0;       ///< requests of one session are best kept on one phone; 0: it has none
+  std::uint64_t owner = 0;         ///< who asks: those who wait take turns by it
+  urgency how_soon = urgency::interactive;
 };
 
 /// A request's name in the dispatcher's queue.
@@ -100,6 +116,7 @@ struct phone_status {
   std::vector<std::string> models{};
   std::vector<std::string> loaded{};
   std::shared_ptr<const phone_target> target{};
+  std::vector<model_speed> speeds{};  ///< as learned
 };
 
 /// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.

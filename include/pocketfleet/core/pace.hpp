@@ -13,6 +13,8 @@ struct measured {
   std::uint64_t answer_tokens = 0;
   nanoseconds prompt_time{0};
   nanoseconds answer_time{0};
+  std::uint64_t cached_tokens = 0;  ///< of the prompt: those that the phone had read before
+  nanoseconds load_time{0};
 };
 
 /// Of one phone. Leans to the slow side: a slower answer counts at once, a faster one little by little, and
