@@ -225,10 +225,7 @@ void dispatch::note(story& so_far, generation& g, permit& held, const attempt_re
   // The same request that made one phone fail says little about the second.
   const bool again = code == errc::phone_error && so_far.phone_errors > 1;
   const usage& c = a.counts;
-  held.settle(a.how   ? verdict::success
-              : again ? verdict::neutral
-                      : verdict_of(code),
-              {c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time});
+  held.settle(a.how ? verdict::success : again ? verdict::neutral : verdict_of(code), measured_in(a));
   observer_.on_attempt({held.phone()->name, a.how ? "ok" : to_string(code), a.first_token,
                         clock::now() - began, c.prompt_tokens, c.answer_tokens, c.answer_time});
   if (!so_far.begun) return;
