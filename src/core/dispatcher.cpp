@@ -240,13 +240,23 @@ std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
     return std::nullopt;
   }
   if (retry) retries_.take(in_flight_ + line_.size());
-  const bool trial = chosen.cut_out.begin(now);
-  sessions_.keep(wanted.session, best.phone);
-  grant out{chosen.target, now, chosen.known, retry, trial, chosen.in_flight == 0};
-  const std::size_t slots = chosen.slots.value_or(chosen.config.max_concurrency);
-  out.run = forecasts_.begin(chosen.past, speed_name(chosen, wanted), wanted, chosen.in_flight, slots,
-                             best.takes, now);
-  ++chosen.in_flight;
+  grant out = give(best, wanted, now);
+  out.retry = retry;
+  return out;
+}
+
+/// That phone's permit.
+grant dispatcher::give(const candidate& to, const want& wanted, time_point now) {
+  phone& p = *phones_[index(to.phone)];
+  grant out{.phone = p.target, .since = now, .known = p.known};
+  out.trial = p.cut_out.begin(now);
+  out.alone = p.in_flight == 0;
+  const std::size_t slots = p.slots.value_or(p.config.max_concurrency);
+  out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, p.in_flight, slots,
+                             {to.first_token, to.takes}, now);
+  out.late_after = p.past.late_after(out.run);
+  sessions_.keep(wanted.session, to.phone);
+  ++p.in_flight;
   ++in_flight_;
   return out;
 }
@@ -336,6 +346,7 @@ std::vector<granted> dispatcher::answered(grant& what, time_point now) {
 std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m) {
   phone& p = *phones_[index(what.phone->id)];
   if (what.retry) retries_.give_back();
+  if (what.hedge) --hedges_;
   p.known.learn(m);
   if (how == verdict::unreachable) p.past.prefixes.forget();
   if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);

@@ -36,7 +36,9 @@ candidate dispatcher::foreseen(phone& p, const want& wanted, standing its, time_
   candidate c{p.target->id, weight(p, now), p.in_flight, limit, &p.credit};
   c.free_in = p.past.free_in(limit, pass_, now);
   const std::uint32_t beside = c.free_in > 0 ? limit - 1 : p.in_flight;
-  c.takes = forecasts_.takes(p.past, model, wanted, beside, load, now) / p.condition.share(now);
+  const estimate takes = forecasts_.takes(p.past, model, wanted, beside, load, now);
+  c.first_token = takes.first_token;
+  c.takes = takes.whole / p.condition.share(now);
   if (its == standing::spared) c.takes *= spared_costs;
   if (its == standing::suspect) c.takes *= suspect_costs;
   return c;
@@ -61,6 +63,32 @@ void dispatcher::book_those_before(wait_line::iterator place, time_point now) {
     const candidate& best = choose(w->what);
     phones_[static_cast<std::size_t>(best.phone)]->past.place(best.takes);
   }
+}
+
+// ---- hedging
+
+/// A second phone for a request whose first one shows nothing: one that is sound and idle, if nobody waits
+/// and another permit stays free for who comes next.
+std::optional<grant> dispatcher::spare(const want& wanted, time_point now) {
+  const double share = settings_.hedge_share * static_cast<double>(in_flight_);
+  if (!settings_.hedging || !line_.empty() || static_cast<double>(hedges_) >= std::max(1.0, share)) return {};
+  std::size_t free = 0;
+  ++pass_;
+  std::optional<candidate> best;
+  for (const phone_id id : order_) {
+    phone& p = *phones_[static_cast<std::size_t>(id)];
+    if (!serves(p, wanted) || !usable(p, now) || how_good(p, now) != standing::sound) continue;
+    const candidate c = foreseen(p, wanted, standing::sound, now);
+    if (c.in_flight >= c.permits) continue;
+    free += c.permits - c.in_flight;
+    const bool failed = std::find(wanted.avoid.begin(), wanted.avoid.end(), id) != wanted.avoid.end();
+    if (c.in_flight == 0 && !failed && (!best || c.takes < best->takes)) best = c;
+  }
+  if (!best || free < 2) return {};
+  grant out = give(*best, wanted, now);
+  out.hedge = true;
+  ++hedges_;
+  return out;
 }
 
 }  // namespace pocketfleet

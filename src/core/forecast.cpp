@@ -26,7 +26,10 @@ constexpr double first_answer = 128;
 constexpr double first_bytes_per_token = 4;
 // Later than foretold: it may be done in the next moment, or take as much again.
 constexpr double overdue_share = 0.2;
-constexpr double forget_s = 3600;        // what was learned so long ago counts by a third
+constexpr double forget_s = 3600;   // what was learned so long ago counts by a third
+constexpr double least_wait = 0.5;  // no forecast of a first token is better than that
+constexpr std::size_t kept_multiples = 64;
+constexpr std::size_t multiples_that_tell = 20;
 constexpr std::size_t most_models = 16;  // of a phone
 constexpr std::size_t most_fleet_models = 256;
 
@@ -66,6 +69,30 @@ double learned_speed::decode(time_point now) const {
 double learned_speed::slowdown(time_point now) const {
   const double present = decode(now);
   return present <= 0 ? 1 : std::min(1.0, best_decode_ / present);
+}
+
+// ---- how late first tokens are
+
+void lateness::learn(double multiple) {
+  if (last_.size() < kept_multiples) {
+    last_.push_back(static_cast<float>(multiple));
+  } else {
+    last_[next_] = static_cast<float>(multiple);
+    next_ = (next_ + 1) % kept_multiples;
+  }
+}
+
+double lateness::p95() const {
+  if (last_.size() < multiples_that_tell) return 0;
+  std::vector<float> sorted = last_;
+  const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * 19 / 20);
+  std::nth_element(sorted.begin(), at, sorted.end());
+  return *at;
+}
+
+duration phone_past::late_after(const forecast& what) const {
+  const std::chrono::duration<double> late(lateness_.p95() * (what.takes.first_token + least_wait));
+  return std::chrono::duration_cast<duration>(late);
 }
 
 // ---- one phone
@@ -113,8 +140,8 @@ double forecaster::tokens_to_say(const habits* of, std::uint32_t limit) const {
   return limit == 0 ? usual : std::min(usual, static_cast<double>(limit));
 }
 
-double forecaster::takes(const phone_past& phone, std::string_view model, const want& wanted,
-                         std::uint32_t beside, bool load, time_point now) const {
+estimate forecaster::takes(const phone_past& phone, std::string_view model, const want& wanted,
+                           std::uint32_t beside, bool load, time_point now) const {
   const auto found = models_.find(model);
   const habits* of = found == models_.end() ? nullptr : &found->second;
   const learned_speed* own = phone.with(model);
@@ -137,14 +164,14 @@ double forecaster::takes(const phone_past& phone, std::string_view model, const 
   const std::uint64_t cached =
       std::min<std::uint64_t>(phone.prefixes.known(wanted.prefix), wanted.prompt_bytes);
   const double to_read = static_cast<double>(wanted.prompt_bytes - cached) / per_token;
-  double all = to_read * prefill + tokens_to_say(of, wanted.answer_limit) * decode;
-  all *= 1 + beside_costs * beside;
-  if (load) all += of_phone([](const learned_speed& s) { return s.load(); }, first_load);
-  return all;
+  const double crowd = 1 + beside_costs * beside;
+  const double first = load ? of_phone([](const learned_speed& s) { return s.load(); }, first_load) : 0;
+  const double first_token = first + to_read * prefill * crowd;
+  return {first_token, first_token + tokens_to_say(of, wanted.answer_limit) * decode * crowd};
 }
 
 forecast forecaster::begin(phone_past& phone, std::string_view model, const want& wanted,
-                           std::uint32_t beside, std::size_t slots, double takes, time_point now) {
+                           std::uint32_t beside, std::size_t slots, const estimate& takes, time_point now) {
   forecast out{.number = ++runs_,
                .model = std::string(model),
                .prompt_bytes = wanted.prompt_bytes,
@@ -153,7 +180,7 @@ forecast forecaster::begin(phone_past& phone, std::string_view model, const want
                .beside = static_cast<double>(beside),
                .takes = takes};
   phone.prefixes.keep(wanted.prefix, slots, now);
-  const std::chrono::duration<double> length(takes);
+  const std::chrono::duration<double> length(takes.whole);
   phone.runs_.push_back({out.number, now, std::chrono::duration_cast<duration>(length)});
   phone.pass_ = 0;
   return out;
@@ -171,6 +198,8 @@ void forecaster::end(phone_past& phone, const forecast& what, const measured& m,
     own = phone.speeds_.insert(phone.speeds_.end(), {what.model, {}});
   }
   own->speed.learn(m, (what.beside + beside) / 2, now);
+  if (m.first_token > nanoseconds{0})
+    phone.lateness_.learn(in_seconds(m.first_token) / (what.takes.first_token + least_wait));
   learn_habits(what, m, own->speed, now);
 }
 

@@ -174,5 +174,60 @@ TEST_F(adaptive_test, speeds_are_shown) {
   EXPECT_EQ(speeds[0].slowdown, 1);
 }
 
+// ---- a second phone
+
+class hedging_test : public adaptive_test {
+ protected:
+  hedging_test() { settings_.hedging = true; }
+  std::string spare(const want& w = {}) {
+    auto got = d_->spare(w, now_);
+    if (!got) return "none";
+    EXPECT_TRUE(got->hedge);
+    held_.push_back(*got);
+    return got->phone->name;
+  }
+  static want but(phone_id not_there) {
+    want w;
+    w.avoid = {not_there};
+    return w;
+  }
+};
+
+TEST_F(hedging_test, an_idle_phone_is_to_spare_if_another_stays_free) {
+  begin_up({phone_named("a"), phone_named("b"), phone_named("c")});
+  const grant first = take();
+  EXPECT_EQ(spare(but(first.phone->id)), "b");
+  EXPECT_EQ(status("b").in_flight, 1U);
+  EXPECT_EQ(spare(but(first.phone->id)), "none");  // only one is left
+  settle(held_.back(), verdict::neutral);
+  EXPECT_EQ(status("b").in_flight, 0U);
+  EXPECT_EQ(spare(but(first.phone->id)), "b");
+}
+
+TEST_F(hedging_test, no_more_than_the_budget) {
+  begin_up({phone_named("a"), phone_named("b"), phone_named("c"), phone_named("d"), phone_named("e")});
+  const grant first = take();
+  EXPECT_NE(spare(but(first.phone->id)), "none");
+  EXPECT_EQ(spare(but(first.phone->id)), "none");
+}
+
+TEST_F(hedging_test, none_while_somebody_waits_and_none_that_has_just_failed) {
+  begin_up({phone_named("a"), phone_named("b"), phone_named("c"), phone_named("d")});
+  const grant first = take();
+  run("b", 1, verdict::failure);
+  EXPECT_EQ(spare(but(first.phone->id)), "c");
+  settle(held_.back(), verdict::neutral);
+  want w;
+  w.only = first.phone->id;
+  EXPECT_EQ(asked(w), "queued");
+  EXPECT_EQ(spare(but(first.phone->id)), "none");
+}
+
+TEST_F(hedging_test, off_unless_it_is_wanted) {
+  settings_.hedging = false;
+  begin_up({phone_named("a"), phone_named("b"), phone_named("c")});
+  EXPECT_EQ(spare(but(take().phone->id)), "none");
+}
+
 }  // namespace
 }  // namespace pocketfleet::testing_dispatcher

@@ -81,10 +81,10 @@ TEST_F(learned_speed_test, what_an_engine_does_not_say_teaches_nothing) {
 class forecaster_test : public testing::Test {
  protected:
   double takes(phone_past& p, const want& w = {}, bool load = false) {
-    return forecasts_.takes(p, "m", w, 0, load, now_);
+    return forecasts_.takes(p, "m", w, 0, load, now_).whole;
   }
   forecast begin(phone_past& p, const want& w = {}) {
-    return forecasts_.begin(p, "m", w, 0, 1, takes(p, w), now_);
+    return forecasts_.begin(p, "m", w, 0, 1, forecasts_.takes(p, "m", w, 0, false, now_), now_);
   }
   void serve(phone_past& p, const measured& m, const want& w = {}) {
     const forecast f = begin(p, w);
@@ -157,6 +157,20 @@ TEST_F(forecaster_test, who_has_a_permit_in_mind_takes_it_for_the_rest_of_the_pa
   fast_.place(5);
   EXPECT_EQ(fast_.free_in(2, 1, now_), 5);
   EXPECT_EQ(fast_.free_in(2, 2, now_), 0);
+}
+
+TEST_F(forecaster_test, late_is_later_than_nineteen_of_twenty) {
+  serve(fast_, answer(100, 10, 100, 50), asking(400));
+  measured m = answer(100, 10, 100, 50);
+  EXPECT_EQ(fast_.late_after(begin(fast_, asking(400))), duration{0});
+  for (int i = 1; i <= 40; ++i) {
+    m.first_token = milliseconds(i * 100);
+    serve(fast_, m, asking(400));
+  }
+  const std::chrono::duration<double> late = fast_.late_after(begin(fast_, asking(400)));
+  EXPECT_NEAR(late.count(), 3.9, 0.05);
+  const std::chrono::duration<double> longer = fast_.late_after(begin(fast_, asking(4000)));
+  EXPECT_GT(longer.count(), 6 * late.count());
 }
 
 }  // namespace

@@ -34,17 +34,21 @@ struct dispatch_settings {
   std::size_t retry_floor = 3;
   seconds probe_interval{5};  ///< how soon a phone that is down may be seen again: the least Retry-After
   rest_settings rest{};
+  bool hedging = false;       ///< a second phone is asked when the first is later than it almost ever is
+  double hedge_share = 0.05;  ///< of the requests in flight that may run on a second phone; at least one may
 };
 
 /// The right to run one request on one phone. Given back by exactly one settle().
 struct grant {
   std::shared_ptr<const phone_target> phone;
   time_point since{};
-  pace known{};        ///< the phone's, as of now
-  bool retry = false;  ///< counts against the retry budget
-  bool trial = false;  ///< the one that a half-open breaker lets through
-  bool alone = false;  ///< nothing else ran on the phone when it was given
-  forecast run{};      ///< what it was thought to take
+  pace known{};            ///< the phone's, as of now
+  bool retry = false;      ///< counts against the retry budget
+  bool trial = false;      ///< the one that a half-open breaker lets through
+  bool alone = false;      ///< nothing else ran on the phone when it was given
+  bool hedge = false;      ///< beside another phone that is late
+  forecast run{};          ///< what it was thought to take
+  duration late_after{0};  ///< a first token later than that is later than 19 of 20; 0: not known
 };
 
 struct queued {};  ///< a place in the queue; a granted effect or cancel() ends it
@@ -104,6 +108,9 @@ class dispatcher {
 
   /// A request wants a phone. `queued` means that `who` will be named by a later effect; call tick() then.
   decision acquire(ticket who, const want& wanted, time_point now);
+
+  /// A second phone for a request, at once and without waiting; nothing if none is to spare.
+  std::optional<grant> spare(const want& wanted, time_point now);
 
   /// A waiter leaves the queue. False: it is not there (it was granted before).
   bool cancel(ticket who) { return line_.leave(who); }
@@ -214,6 +221,7 @@ class dispatcher {
   const candidate& choose(const want& wanted);
   void book_those_before(wait_line::iterator place, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
+  grant give(const candidate& to, const want& wanted, time_point now);
   std::vector<granted> serve_queue(time_point now);
   bool retry_room() const { return retries_.room(in_flight_ + line_.size()); }
   std::optional<error> why_never(const want& wanted, time_point now);
@@ -235,6 +243,7 @@ class dispatcher {
   sessions sessions_;
   std::uint64_t pass_ = 0;  // over the waiters: what they have in mind is forgotten with the next
   std::size_t in_flight_ = 0;
+  std::size_t hedges_ = 0;             // of these
   double mean_held_ = 0;               // seconds a permit is held; exponentially weighted
   std::vector<candidate> candidates_;  // scratch
 };

@@ -49,6 +49,25 @@ class learned_speed {
   time_point learned_{};
 };
 
+/// How late first tokens have been, as a multiple of what was foretold.
+class lateness {
+ public:
+  void learn(double multiple);
+
+  /// Nineteen of twenty came sooner. 0: not known, for there were fewer than twenty.
+  double p95() const;
+
+ private:
+  std::vector<float> last_;  // at most 64, a ring
+  std::size_t next_ = 0;
+};
+
+/// Seconds, from having the permit on.
+struct estimate {
+  double first_token = 0;
+  double whole = 0;  ///< until the last token
+};
+
 /// A request on its way, for the forecasts: given with the phone, taken back when it ends.
 struct forecast {
   std::uint64_t number = 0;  ///< of the run
@@ -57,7 +76,7 @@ struct forecast {
   std::uint64_t cached_bytes = 0;  ///< of these: thought to be in the phone's cache
   std::uint32_t answer_limit = 0;
   double beside = 0;  ///< requests that ran there already
-  double takes = 0;   ///< seconds
+  estimate takes{};
 };
 
 /// What is remembered of one phone. Owned by the dispatcher, as part of its phone.
@@ -74,6 +93,9 @@ class phone_past {
 
   std::vector<model_speed> speeds(time_point now) const;
 
+  /// When a second phone may be asked, if the first shows nothing until then; 0: not known.
+  duration late_after(const forecast& what) const;
+
  private:
   friend class forecaster;
   struct with_model {
@@ -88,6 +110,7 @@ class phone_past {
   const learned_speed* with(std::string_view model) const;
 
   std::vector<with_model> speeds_;
+  lateness lateness_;
   std::vector<run> runs_;
   std::vector<double> free_at_;  // of the pass: seconds, one for each permit
   std::uint64_t pass_ = 0;
@@ -96,14 +119,14 @@ class phone_past {
 /// Makes forecasts for a whole fleet, and learns from what became of them. Owned by the dispatcher.
 class forecaster {
  public:
-  /// Seconds that the request takes on a phone, from having its permit on. `beside`: requests that run there
-  /// already; `load`: the model has to be read into memory first.
-  double takes(const phone_past& phone, std::string_view model, const want& wanted, std::uint32_t beside,
-               bool load, time_point now) const;
+  /// What the request takes on a phone. `beside`: requests that run there already; `load`: the model has to
+  /// be read into memory first.
+  estimate takes(const phone_past& phone, std::string_view model, const want& wanted, std::uint32_t beside,
+                 bool load, time_point now) const;
 
   /// The request begins there.
   forecast begin(phone_past& phone, std::string_view model, const want& wanted, std::uint32_t beside,
-                 std::size_t slots, double takes, time_point now);
+                 std::size_t slots, const estimate& takes, time_point now);
 
   /// It has ended. `beside`: requests that still run there.
   void end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside, time_point now);
