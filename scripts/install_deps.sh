@@ -14,7 +14,8 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
 
 packages=(g++ cmake ninja-build ccache pkg-config python3 dpkg-dev libboost1.81-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
-    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev)
+    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev
+    libxxhash-dev)
 tools=(g++ cmake ninja pkg-config python3)
 readonly for_tests=(libgtest-dev libgmock-dev python3-pytest python3-jsonschema curl
     adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap chromium

@@ -3,6 +3,7 @@
 
 #include "ask_common.hpp"
 #include "pocketfleet/core/model_name.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
 
 namespace pocketfleet {
 
@@ -21,6 +22,10 @@ result<void> choose_allowed(const http_call& call, std::string& model) {
   if (model.empty()) model = call.terms->models.front();
   if (call.terms->may_use(normalized_model(model))) return {};
   return error(errc::forbidden, "model: this key may not use that one");
+}
+
+std::uint64_t owner_of(const http_call& call) {
+  return call.terms ? name_hash(call.terms->name, 1) : name_hash(call.out->peer(), 2);
 }
 
 task<> refuse(http_call& call, const error& why, header_list headers) {
@@ -45,6 +50,7 @@ task<> ask_api::answer_to(http_call& call, bool stream) {
   }
   serving what = serving_of(*request);
   what.stream = stream;
+  what.session = call.session;
   co_await serve(call, dispatch_, what, settings_.times.keepalive);
 }
 

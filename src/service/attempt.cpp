@@ -57,13 +57,29 @@ std::uint64_t bytes_of(const question& q) {
 
 }  // namespace
 
+measured measured_in(const attempt_result& a) {
+  const usage& c = a.counts;
+  measured m{c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time, c.cached_tokens, c.load_time};
+  if (!a.how || c.prompt_time > nanoseconds{0} || c.answer_time > nanoseconds{0}) return m;
+  // Text that comes at once, as a call of a tool may, shows nothing of what was before it.
+  const bool as_made = a.pieces > 1 && 2 * a.pieces >= c.answer_tokens;
+  if (!as_made || a.held_up) return m;
+  if (!a.loads) m.prompt_time = a.first_token;
+  // The first token belongs to the prompt.
+  m.answer_time = a.spoke * static_cast<std::int64_t>(a.pieces) / static_cast<std::int64_t>(a.pieces - 1);
+  return m;
+}
+
+bool attempt::loads() const {
+  if (!phone().loads_on_demand) return false;
+  const std::string model =
+      normalized_model(begun_ != nullptr ? std::string_view(model_) : model_for(phone(), question_.model));
+  const auto& there = phone().loaded;
+  return std::find(there.begin(), there.end(), model) == there.end();
+}
+
 milliseconds attempt::patience() const {
-  if (phone().loads_on_demand) {
-    const std::string model =
-        normalized_model(begun_ != nullptr ? std::string_view(model_) : model_for(phone(), question_.model));
-    const auto& there = phone().loaded;
-    if (std::find(there.begin(), there.end(), model) == there.end()) return times_.first_token_loading;
-  }
+  if (out_.loads) return times_.first_token_loading;
   // What a picture takes is not to be told from its bytes.
   if (question_.has_images) return times_.first_token;
   const std::uint64_t bytes = bytes_of(question_) + (begun_ != nullptr ? begun_->text.size() : 0);
@@ -71,6 +87,7 @@ milliseconds attempt::patience() const {
 }
 
 task<attempt_result> attempt::run() {
+  out_.loads = loads();
   const std::stop_callback on_stop(generation_.stop_token(), [this] {
     if (exchange_) exchange_->abort();
   });
@@ -155,6 +172,7 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
     if (generation_.crowded()) {  // the clients read too slowly; that is no silence of the phone's
       const time_point stalled = clock::now();
       co_await generation_.wait_for_room();
+      out_.held_up = true;
       until = std::min(until + (clock::now() - stalled), deadline_);
     }
     const auto bytes = co_await exchange_->read(until);
@@ -169,6 +187,7 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
     if (const std::size_t pieces = writer.heard(); pieces > 0) {
       const time_point now = clock::now();
       observer_.on_pieces(phone().name, pieces);
+      out_.pieces += pieces;
       if (!any) {
         out_.first_token = now - sent_;
         held_.answered();

@@ -23,7 +23,14 @@ struct attempt_result {
   std::uint64_t tokens_before = 0;  ///< of the beginning that it went on with; in the counts they are prompt
   duration first_token{0};          ///< from sending; 0: none came
   duration spoke{0};                ///< from the first token to the last
+  std::size_t pieces = 0;           ///< in which it came
+  bool loads = false;               ///< the phone may have had to read the model into memory first
+  bool held_up = false;             ///< the clients did not read as fast as it spoke
 };
+
+/// What the engine has measured. Where it says nothing of times, as in Anthropic's dialect: how the answer
+/// came, if that tells how fast the phone is.
+measured measured_in(const attempt_result& a);
 
 /// Lives in the coroutine of the dispatch, on its worker; everything handed in outlives it.
 class attempt {
@@ -56,6 +63,7 @@ class attempt {
   task<result<void>> send(const phone_request& request, time_point until);
   task<result<void>> listen(answer_decoder& decoder, time_point until);
   milliseconds patience() const;
+  bool loads() const;
   const phone_target& phone() const { return *held_.phone(); }
 
   generation& generation_;

@@ -7,12 +7,23 @@
 #include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/wire/cache_key.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
 
 namespace pocketfleet {
 namespace {
 
 milliseconds since(time_point then) {
   return std::chrono::duration_cast<milliseconds>(clock::now() - then);
+}
+
+/// What it will take, as far as the question tells.
+void foresee(want& wanted, const question& q) {
+  wanted.prefix = prefix_of(q);
+  if (!wanted.prefix.empty()) wanted.prompt_bytes = wanted.prefix.back().bytes;
+  const auto limit = q.options.find("num_predict");
+  if (limit == q.options.end() || !limit->is_number_integer() || *limit <= 0) return;
+  wanted.answer_limit =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(limit->get<std::uint64_t>(), UINT32_MAX));
 }
 
 /// No phone that could be asked has an engine for it.
@@ -62,6 +73,10 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     }
     j->keep = true;
   }
+  foresee(j->wanted, q);
+  j->wanted.session = how.session;
+  j->wanted.owner = how.owner;
+  j->wanted.how_soon = how.how_soon;
   j->what = std::move(q);
   out.answer = made->join(wake, how.each_piece);
   asio::co_spawn(worker.where, produce(std::move(made), *worker.phones, std::move(j)), asio::detached);
@@ -210,10 +225,7 @@ void dispatch::note(story& so_far, generation& g, permit& held, const attempt_re
   // The same request that made one phone fail says little about the second.
   const bool again = code == errc::phone_error && so_far.phone_errors > 1;
   const usage& c = a.counts;
-  held.settle(a.how   ? verdict::success
-              : again ? verdict::neutral
-                      : verdict_of(code),
-              {c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time});
+  held.settle(a.how ? verdict::success : again ? verdict::neutral : verdict_of(code), measured_in(a));
   observer_.on_attempt({held.phone()->name, a.how ? "ok" : to_string(code), a.first_token,
                         clock::now() - began, c.prompt_tokens, c.answer_tokens, c.answer_time});
   if (!so_far.begun) return;

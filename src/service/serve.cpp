@@ -5,6 +5,7 @@
 
 #include "ask_common.hpp"
 #include "pocketfleet/service/wall_clock.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -29,6 +30,10 @@ class waiting {
       : call_(call), what_(what), record_(r), wake_(std::make_shared<waker>(call.where)) {
     const worker_context worker{call.where, call.phones};
     ask_manner how{what.use_cache, what.stream, what.rescue, wake_, call.traceparent};
+    how.owner = owner_of(call);
+    how.how_soon = what.patient || call.patient ? urgency::batch : urgency::interactive;
+    // Several at once are best made side by side.
+    if (what.choices.size() == 1) how.session = name_hash(what.session, how.owner);
     if (call.terms) {
       how.use_cache = how.use_cache && call.terms->cache != cache_scope::none;
       if (call.terms->cache == cache_scope::own) how.scope = call.terms->name;

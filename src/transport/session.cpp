@@ -144,6 +144,8 @@ task<> session::call_handler(const route& to) {
   call.if_none_match = parser_->get()[http::field::if_none_match];
   call.authorization = parser_->get()[http::field::authorization];
   call.traceparent = accepted_traceparent(parser_->get()["traceparent"]);
+  call.session = parser_->get()["X-Session-Id"];
+  call.patient = boost::beast::iequals(parser_->get()["X-Priority"], "batch");
   call.record.trace_id = trace_id_of(call.traceparent);
   call.began = began_;
   call.phones = &server_->phones();
@@ -188,6 +190,11 @@ void session::keep_books(http_call& call) {
 }
 
 std::string session::peer() const {
+  if (peer_.empty()) peer_ = look_up_peer();
+  return peer_;
+}
+
+std::string session::look_up_peer() const {
   error_code gone;
   const auto there = socket_.remote_endpoint(gone);
   if (gone) return {};

@@ -48,6 +48,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
 
   enum class reading : std::uint8_t { done, closed, refused };
 
+  std::string look_up_peer() const;
   task<bool> shake_hands();
   task<bool> ready(bool to_write);
   task<reading> read_header();
@@ -76,6 +77,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   void close();
 
   tcp_socket socket_;
+  mutable std::string peer_;  // as peer() has found it; empty: not asked for yet
   std::optional<tls_channel> tls_;
   std::shared_ptr<server> server_;
   watchdog::guard guard_;

@@ -30,7 +30,10 @@ struct ask_manner {
   bool rescue = true;             ///< another phone may go on with what one has begun
   std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
   std::string traceparent{};      ///< of the client's trace; empty: none
-  std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
+  std::uint64_t session = 0;      ///< kept together on one phone, as far as that is no loss; 0: none
+  std::uint64_t owner = 0;        ///< who asks
+  urgency how_soon = urgency::interactive;
+  std::string_view scope{};  ///< kept answers are shared within it; empty: with everybody without one
 };
 
 /// What became of a question. Exactly one of the two.

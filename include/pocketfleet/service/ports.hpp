@@ -101,7 +101,7 @@ class reply {
   /// The status that was sent or begun; 0 before.
   virtual int status() const = 0;
 
-  /// Address of who asked, without port; empty if the connection is gone.
+  /// Address of who asked, without port; empty if the connection was gone before it was first asked for.
   virtual std::string peer() const = 0;
 };
 
@@ -172,6 +172,8 @@ struct http_call {
   std::string if_none_match;
   std::string authorization;
   std::string traceparent;  ///< as W3C's Trace Context has it; empty: the client has sent none, or a bad one
+  std::string session;   ///< which conversation it belongs to, in the client's words; empty: it has not said
+  bool patient = false;  ///< the client lets others go first
   time_point began{};
   executor where;                               ///< the worker
   phone_client* phones = nullptr;               ///< the worker's
