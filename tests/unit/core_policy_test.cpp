@@ -205,7 +205,7 @@ TEST(least_loaded, large_counts_do_not_overflow) {
 }
 
 TEST(make_policy, knows_each_name_it_lists) {
-  EXPECT_THAT(policy_names(), testing::ElementsAre("weighted_round_robin", "least_loaded"));
+  EXPECT_THAT(policy_names(), testing::ElementsAre("weighted_round_robin", "least_loaded", "adaptive"));
   for (const auto name : policy_names()) {
     const auto p = make_policy(name);
     ASSERT_NE(p, nullptr) << name;

@@ -22,8 +22,9 @@ struct candidate {
   std::int64_t* credit =
       nullptr;  ///< the policy's own memory of this phone, 0 at first; kept by the dispatcher
   // Seconds, for a policy that foresees; else 0.
-  double free_in = 0;  ///< until it has a permit for this request; 0: it has one now
-  double takes = 0;    ///< what the request takes there from then on: model load, prefill, decode
+  double free_in = 0;      ///< until it has a permit for this request; 0: it has one now
+  double takes = 0;        ///< what the request takes there from then on: model load, prefill, decode
+  double first_token = 0;  ///< and of that until its first token
 };
 
 /// Called under the fleet's lock, so it decides from what it is given and nothing else.
