@@ -51,7 +51,7 @@ class plain final : public balancer {
   }
   void ended(std::size_t, std::size_t phone, verdict, const measured& m, double, starts& out) override {
     learned.push_back(m);
-    busy_[phone] = false;
+    busy_[phone] = 0;
     serve(out);
   }
   void found(std::size_t, const phone_report&, double, starts&) override {}
@@ -61,12 +61,12 @@ class plain final : public balancer {
  private:
   void serve(starts& out) {
     for (std::size_t p = 0; p < busy_.size() && !waiting_.empty(); ++p) {
-      if (std::exchange(busy_[p], true)) continue;
+      if (std::exchange(busy_[p], char{1})) continue;
       out.push_back({waiting_.front(), p, {}});
       waiting_.pop_front();
     }
   }
-  std::vector<bool> busy_;
+  std::vector<char> busy_;
   std::deque<std::size_t> waiting_;
 };
 
