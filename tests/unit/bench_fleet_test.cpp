@@ -116,7 +116,7 @@ TEST(FleetWorld, TheSameSeedIsTheSameRunToTheLastDigit) {
     std::vector<std::string> shown;
     for (int turn = 0; turn < 2; ++turn) {
       const auto phones = make_fleet("flaky-12", 3);
-      const auto work = make_workload("conversations", phones, 3);
+      const auto work = make_workload("conversations-60", phones, 3);
       world w(phones, work, 3);
       const auto by = make_balancer(policy, phones, w, 3);
       figures f = measure(phones, work, w.run(*by));
@@ -130,7 +130,7 @@ TEST(FleetWorld, TheSameSeedIsTheSameRunToTheLastDigit) {
 
 TEST(FleetWorld, EveryRequestEndsExactlyOnce) {
   for (const std::string& policy : balancer_names()) {
-    for (const char* what : {"poisson-80", "conversations", "mixed"}) {
+    for (const char* what : {"poisson-80", "conversations-60", "mixed"}) {
       const auto phones = make_fleet("flaky-12", 5);
       const auto work = make_workload(what, phones, 5);
       world w(phones, work, 5);

@@ -26,7 +26,8 @@ const std::vector<plan>& plans() {
       {"poisson-50", {"even-12", "mixed-6", "mixed-12", "mixed-40", "hot-12", "flaky-12"}},
       {"poisson-80", {"even-12", "mixed-6", "mixed-12", "mixed-40", "flaky-12"}},
       {"poisson-95", {"even-12", "mixed-12", "mixed-40"}},
-      {"conversations", {"even-12", "mixed-6", "mixed-12", "flaky-12"}},
+      {"conversations-25", {"even-12", "mixed-6", "mixed-12", "flaky-12"}},
+      {"conversations-60", {"even-12", "mixed-12"}},
       {"mixed", {"mixed-12", "hot-12"}},
       {"hour", {"mixed-12", "hot-12"}},
   };
