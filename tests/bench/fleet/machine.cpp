@@ -125,6 +125,13 @@ double machine::takes(const text& prompt, double answer, bool by_cache) const {
   return (loaded_ ? 0 : spec_.load_s) + (read / spec_.prefill + answer / spec_.decode) / heat_.speed();
 }
 
+double machine::written(std::size_t request, double now) const {
+  const job* j = find(request);
+  if (j == nullptr || j->at != phase::writing) return j == nullptr ? 0 : j->tokens_written();
+  return std::min<double>(
+      j->answer, j->tokens_written() + (now - last_) * rate(*j, std::max<std::size_t>(1, working())));
+}
+
 double machine::left(std::size_t request, double answer, double now) const {
   const job* j = find(request);
   if (j == nullptr || j->at == phase::written) return 0;

@@ -73,6 +73,7 @@ class machine {
   /// Seconds until that job is done. `answer`: tokens that it is thought to write, or, if it has written more
   /// than that, half of it again; 0: as many as it will.
   double left(std::size_t request, double answer, double now) const;
+  double written(std::size_t request, double now) const;  ///< tokens
 
  private:
   std::size_t working() const;

@@ -14,8 +14,9 @@ constexpr double expected_answer = 140;  // the workloads' mean
 /// a busy one if that is sooner. And an answer on a slow phone moves to a fast one that has nothing to do.
 class matchmaker : public balancer {
  public:
-  matchmaker(const std::vector<phone_spec>& phones, const truth& all, bool by_prefix, bool moves)
-      : world_(all), by_prefix_(by_prefix), moves_(moves) {
+  matchmaker(const std::vector<phone_spec>& phones, const truth& all, bool by_prefix, bool moves,
+             double spares)
+      : world_(all), by_prefix_(by_prefix), moves_(moves), spares_(spares) {
     for (const phone_spec& p : phones) phones_.push_back({p.permits, 0, false, 0});
   }
 
@@ -102,18 +103,28 @@ class matchmaker : public balancer {
     for (auto& k : keyed) line_.push_back(std::move(k.second));
   }
 
+  /// Where it is done soonest. If that is at once, a phone that would lose less of what others will want
+  /// again goes before one that would lose more.
   std::size_t best_for(const waiting& w) const {
-    std::size_t best = phones_.size();
-    double soonest = 0;
+    std::size_t best = phones_.size(), kindest = best;
+    double soonest = 0, least = 0;
     for (std::size_t p = 0; p < phones_.size(); ++p) {
       if (!may(w, p)) continue;
+      const bool now = free(p) && phones_[p].booked == 0;
       const double in =
           (free(p) ? 0 : world_.busy_for(p, expected_answer)) + phones_[p].booked + takes(p, w.request);
-      if (best != phones_.size() && in >= soonest) continue;
-      soonest = in;
-      best = p;
+      const double with_loss = in + spares_ * world_.displaces(p, w.request);
+      if (best == phones_.size() || in < soonest) {
+        soonest = in;
+        best = p;
+      }
+      if (now && (kindest == phones_.size() || with_loss < least)) {
+        least = with_loss;
+        kindest = p;
+      }
     }
-    return best;
+    const bool at_once = best < phones_.size() && free(best) && phones_[best].booked == 0;
+    return at_once ? kindest : best;
   }
 
   void start_on(std::size_t request, std::size_t to, starts& out) {
@@ -124,7 +135,7 @@ class matchmaker : public balancer {
 
   /// Nobody waits: the answer that gains most goes on elsewhere, if it gains a good deal.
   void move(starts& out) {
-    constexpr double worth = 5;  // seconds
+    constexpr double worth = 3;  // seconds
     if (!line_.empty()) return;
     for (;;) {
       double most = worth;
@@ -152,6 +163,7 @@ class matchmaker : public balancer {
 
   const truth& world_;
   bool by_prefix_, moves_;
+  double spares_;  // share of a displaced text that somebody will want again
   std::vector<phone_now> phones_;
   std::deque<waiting> line_;
   std::vector<run> running_;
@@ -161,9 +173,11 @@ class matchmaker : public balancer {
 
 std::unique_ptr<balancer> make_proposal(std::string_view name, const std::vector<phone_spec>& phones,
                                         const truth& world) {
-  if (name == "ideal") return std::make_unique<matchmaker>(phones, world, false, false);
-  if (name == "ideal-prefix-order") return std::make_unique<matchmaker>(phones, world, true, false);
-  if (name == "ideal-moving") return std::make_unique<matchmaker>(phones, world, false, true);
+  if (name == "ideal") return std::make_unique<matchmaker>(phones, world, false, false, 0);
+  if (name == "ideal-prefix-order") return std::make_unique<matchmaker>(phones, world, true, false, 0);
+  if (name == "ideal-moving") return std::make_unique<matchmaker>(phones, world, false, true, 0);
+  if (name == "ideal-sparing") return std::make_unique<matchmaker>(phones, world, false, false, 0.7);
+  if (name == "ideal-all") return std::make_unique<matchmaker>(phones, world, true, true, 0.7);
   return nullptr;
 }
 

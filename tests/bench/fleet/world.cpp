@@ -356,9 +356,13 @@ double world::left(std::size_t phone, std::size_t r, double answer) const {
   return phones_[phone].what.left(r, answer, now_);
 }
 
+double world::displaces(std::size_t phone, std::size_t r) const {
+  const machine& m = phones_[phone].what;
+  return m.cache().displaced(text_of(r)) / (m.spec().prefill * m.heat().speed());
+}
+
 double world::goes_on(std::size_t phone, std::size_t r, double answer) const {
-  const job* j = phones_[*requests_[r].phone].what.find(r);
-  const double have = requests_[r].have + (j != nullptr ? j->tokens_written() : 0);
+  const double have = requests_[r].have + phones_[*requests_[r].phone].what.written(r, now_);
   const phone_spec& p = phones_[phone].what.spec();
   const double all = answer > 0 ? std::max(answer, have + answer / 2) : work_.requests[r].answer;
   return takes(phone, r, true, 1) + have / p.prefill + (all - have) / p.decode;

@@ -32,6 +32,8 @@ class truth {
   /// Of a request under way: there, and if it were broken off and went on on another phone.
   virtual double left(std::size_t phone, std::size_t request, double answer = 0) const = 0;
   virtual double goes_on(std::size_t phone, std::size_t request, double answer = 0) const = 0;
+  /// What was read there for somebody else, and would be lost.
+  virtual double displaces(std::size_t phone, std::size_t request) const = 0;
 };
 
 /// Who gives requests to phones. All requests under way are known by their numbers.
@@ -91,6 +93,7 @@ class world final : public truth {
   double busy_for(std::size_t phone, double answer) const override;
   double left(std::size_t phone, std::size_t request, double answer) const override;
   double goes_on(std::size_t phone, std::size_t request, double answer) const override;
+  double displaces(std::size_t phone, std::size_t request) const override;
 
  private:
   enum class kind : std::uint8_t { arrival, phone, give_up, fault, back, stall_end, probe, beat, tick };
