@@ -251,9 +251,8 @@ grant dispatcher::give(const candidate& to, const want& wanted, time_point now) 
   grant out{.phone = p.target, .since = now, .known = p.known};
   out.trial = p.cut_out.begin(now);
   out.alone = p.in_flight == 0;
-  const std::size_t slots = p.slots.value_or(p.config.max_concurrency);
-  out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, p.in_flight, slots,
-                             {to.first_token, to.takes}, now);
+  const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
+  out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, there, {to.first_token, to.takes}, now);
   out.late_after = p.past.late_after(out.run);
   sessions_.keep(wanted.session, to.phone);
   ++p.in_flight;

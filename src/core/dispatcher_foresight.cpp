@@ -30,14 +30,15 @@ std::string dispatcher::speed_name(const phone& p, const want& wanted) {
 
 candidate dispatcher::foreseen(phone& p, const want& wanted, standing its, time_point now) {
   const std::uint32_t limit = permits(p, now);
-  const std::string model = speed_name(p, wanted);
-  const auto& there = p.target->loaded;
-  const bool load = p.target->loads_on_demand && std::find(there.begin(), there.end(), model) == there.end();
   candidate c{p.target->id, weight(p, now), p.in_flight, limit, &p.credit};
   c.free_in = p.past.free_in(limit, pass_, now);
-  const std::uint32_t beside = c.free_in > 0 ? limit - 1 : p.in_flight;
-  const estimate takes = forecasts_.takes(p.past, model, wanted, beside, load, now);
+  const std::string model = speed_name(p, wanted);
+  workplace there{c.free_in > 0 ? limit - 1 : p.in_flight, p.slots.value_or(p.config.max_concurrency)};
+  const auto& loaded = p.target->loaded;
+  there.load = p.target->loads_on_demand && std::find(loaded.begin(), loaded.end(), model) == loaded.end();
+  const estimate takes = forecasts_.takes(p.past, model, wanted, there, now);
   c.first_token = takes.first_token;
+  c.harm = takes.harm;
   c.takes = takes.whole / p.condition.share(now);
   if (its == standing::spared) c.takes *= spared_costs;
   if (its == standing::suspect) c.takes *= suspect_costs;
@@ -46,7 +47,7 @@ candidate dispatcher::foreseen(phone& p, const want& wanted, standing its, time_
 
 /// Of candidates_, which are not none.
 const candidate& dispatcher::choose(const want& wanted) {
-  const candidate& best = candidates_[policy_->pick(candidates_)];
+  const candidate& best = candidates_[policy_->pick(candidates_, wanted.how_soon)];
   if (const auto home = sessions_.find(wanted.session)) {
     for (const candidate& c : candidates_) {
       if (c.phone == *home && c.free_in + c.takes <= best.free_in + best.takes + session_patience) return c;

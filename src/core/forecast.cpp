@@ -141,7 +141,7 @@ double forecaster::tokens_to_say(const habits* of, std::uint32_t limit) const {
 }
 
 estimate forecaster::takes(const phone_past& phone, std::string_view model, const want& wanted,
-                           std::uint32_t beside, bool load, time_point now) const {
+                           const workplace& there, time_point now) const {
   const auto found = models_.find(model);
   const habits* of = found == models_.end() ? nullptr : &found->second;
   const learned_speed* own = phone.with(model);
@@ -164,22 +164,25 @@ estimate forecaster::takes(const phone_past& phone, std::string_view model, cons
   const std::uint64_t cached =
       std::min<std::uint64_t>(phone.prefixes.known(wanted.prefix), wanted.prompt_bytes);
   const double to_read = static_cast<double>(wanted.prompt_bytes - cached) / per_token;
-  const double crowd = 1 + beside_costs * beside;
-  const double first = load ? of_phone([](const learned_speed& s) { return s.load(); }, first_load) : 0;
-  const double first_token = first + to_read * prefill * crowd;
-  return {first_token, first_token + tokens_to_say(of, wanted.answer_limit) * decode * crowd};
+  const double crowd = 1 + beside_costs * there.beside;
+  const double first = there.load ? of_phone([](const learned_speed& s) { return s.load(); }, first_load) : 0;
+  estimate out;
+  out.first_token = first + to_read * prefill * crowd;
+  out.whole = out.first_token + tokens_to_say(of, wanted.answer_limit) * decode * crowd;
+  out.harm = phone.prefixes.loses(wanted.prefix, there.slots, now) / per_token * prefill;
+  return out;
 }
 
 forecast forecaster::begin(phone_past& phone, std::string_view model, const want& wanted,
-                           std::uint32_t beside, std::size_t slots, const estimate& takes, time_point now) {
+                           const workplace& there, const estimate& takes, time_point now) {
   forecast out{.number = ++runs_,
                .model = std::string(model),
                .prompt_bytes = wanted.prompt_bytes,
                .cached_bytes = phone.prefixes.known(wanted.prefix),
                .answer_limit = wanted.answer_limit,
-               .beside = static_cast<double>(beside),
+               .beside = static_cast<double>(there.beside),
                .takes = takes};
-  phone.prefixes.keep(wanted.prefix, slots, now);
+  phone.prefixes.keep(wanted.prefix, there.slots, now);
   const std::chrono::duration<double> length(takes.whole);
   phone.runs_.push_back({out.number, now, std::chrono::duration_cast<duration>(length)});
   phone.pass_ = 0;

@@ -41,16 +41,18 @@ TEST_F(adaptive_test, the_fast_phone_is_asked_first) {
   EXPECT_EQ(asked(), "slow");  // 20 s there, 10 + 10 s on the fast one
 }
 
-TEST_F(adaptive_test, a_request_waits_for_a_fast_phone_rather_than_take_a_slow_one) {
+TEST_F(adaptive_test, a_batch_waits_for_a_fast_phone_rather_than_take_a_slow_one) {
   begin_adaptive({phone_named("slow"), phone_named("fast")});
   teach("slow", 2);
   teach("fast", 10);
-  const grant first = take();
+  want w;
+  w.how_soon = urgency::batch;
+  const grant first = take(w);
   EXPECT_EQ(first.phone->name, "fast");
-  EXPECT_EQ(asked(), "queued");  // 20 s against 50
-  EXPECT_EQ(asked(), "queued");
-  EXPECT_EQ(asked(), "queued");  // 40 s against 50
-  EXPECT_EQ(asked(), "slow");    // not behind all of them
+  EXPECT_EQ(asked(w), "queued");  // 20 s against 50
+  EXPECT_EQ(asked(w), "queued");
+  EXPECT_EQ(asked(w), "queued");  // 40 s against 50
+  EXPECT_EQ(asked(w), "slow");    // not behind all of them
   now_ += seconds{10};
   const auto next = d_->settle(first, verdict::success, now_, spoken(10));
   ASSERT_EQ(next.size(), 1U);
@@ -59,10 +61,10 @@ TEST_F(adaptive_test, a_request_waits_for_a_fast_phone_rather_than_take_a_slow_o
 
 TEST_F(adaptive_test, if_the_fast_one_fails_who_waited_for_it_takes_the_slow_one) {
   begin_adaptive({phone_named("slow"), phone_named("fast")});
-  teach("slow", 2);
+  teach("slow", 1);
   teach("fast", 10);
   const grant first = take();
-  EXPECT_EQ(asked(), "queued");
+  EXPECT_EQ(asked(), "queued");  // 10 + 10 s against 100
   const auto next = d_->report(first.phone->id, bad(health::down), now_);
   ASSERT_EQ(next.size(), 1U);
   EXPECT_EQ(next[0].what.phone->name, "slow");

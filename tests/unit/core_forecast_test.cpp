@@ -81,10 +81,10 @@ TEST_F(learned_speed_test, what_an_engine_does_not_say_teaches_nothing) {
 class forecaster_test : public testing::Test {
  protected:
   double takes(phone_past& p, const want& w = {}, bool load = false) {
-    return forecasts_.takes(p, "m", w, 0, load, now_).whole;
+    return forecasts_.takes(p, "m", w, {.load = load}, now_).whole;
   }
   forecast begin(phone_past& p, const want& w = {}) {
-    return forecasts_.begin(p, "m", w, 0, 1, forecasts_.takes(p, "m", w, 0, false, now_), now_);
+    return forecasts_.begin(p, "m", w, {}, forecasts_.takes(p, "m", w, {}, now_), now_);
   }
   void serve(phone_past& p, const measured& m, const want& w = {}) {
     const forecast f = begin(p, w);

@@ -64,6 +64,17 @@ TEST(prefix_memory_test, a_beginning_under_a_tenth_takes_a_slot_of_its_own) {
   EXPECT_EQ(m.known(prompt("a012")), 400U);
 }
 
+TEST(prefix_memory_test, what_others_lose_is_less_the_longer_it_was_not_used) {
+  prefix_memory m;
+  EXPECT_EQ(m.loses(prompt("xyz"), 1, at(1)), 0);
+  m.keep(prompt("abc"), 1, at(1));
+  EXPECT_EQ(m.loses(prompt("abcd"), 1, at(1)), 0) << "it goes on with it";
+  EXPECT_EQ(m.loses(prompt("abx"), 1, at(1)), 100) << "two of the three stay";
+  EXPECT_EQ(m.loses(prompt("xyz"), 1, at(1)), 300);
+  EXPECT_NEAR(m.loses(prompt("xyz"), 1, at(121)), 110, 1);
+  EXPECT_EQ(m.loses(prompt("xyz"), 2, at(1)), 0) << "there is room";
+}
+
 TEST(prefix_memory_test, it_forgets) {
   prefix_memory m;
   m.keep(prompt("abc"), 1, at(1));

@@ -66,6 +66,15 @@ class lateness {
 struct estimate {
   double first_token = 0;
   double whole = 0;  ///< until the last token
+  double harm =
+      0;  ///< that others wait longer whose prompts go from the phone's cache, should they come again
+};
+
+/// How a phone stands when a request comes to it.
+struct workplace {
+  std::uint32_t beside = 0;  ///< requests that run there already
+  std::size_t slots = 1;     ///< prompts that it can keep
+  bool load = false;         ///< the model has to be read into memory first
 };
 
 /// A request on its way, for the forecasts: given with the phone, taken back when it ends.
@@ -119,14 +128,13 @@ class phone_past {
 /// Makes forecasts for a whole fleet, and learns from what became of them. Owned by the dispatcher.
 class forecaster {
  public:
-  /// What the request takes on a phone. `beside`: requests that run there already; `load`: the model has to
-  /// be read into memory first.
-  estimate takes(const phone_past& phone, std::string_view model, const want& wanted, std::uint32_t beside,
-                 bool load, time_point now) const;
+  /// What the request takes on a phone.
+  estimate takes(const phone_past& phone, std::string_view model, const want& wanted, const workplace& there,
+                 time_point now) const;
 
   /// The request begins there.
-  forecast begin(phone_past& phone, std::string_view model, const want& wanted, std::uint32_t beside,
-                 std::size_t slots, const estimate& takes, time_point now);
+  forecast begin(phone_past& phone, std::string_view model, const want& wanted, const workplace& there,
+                 const estimate& takes, time_point now);
 
   /// It has ended. `beside`: requests that still run there.
   void end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside, time_point now);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pocketfleet/core/phone.hpp"
+#include "pocketfleet/core/want.hpp"
 
 namespace pocketfleet {
 
@@ -24,6 +25,7 @@ struct candidate {
   // Seconds, for a policy that foresees; else 0.
   double free_in = 0;      ///< until it has a permit for this request; 0: it has one now
   double takes = 0;        ///< what the request takes there from then on: model load, prefill, decode
+  double harm = 0;         ///< what it costs others later: prompts that go from the phone's cache
   double first_token = 0;  ///< and of that until its first token
 };
 
@@ -42,7 +44,7 @@ class policy {
 
   /// Index of the chosen candidate. `candidates` is never empty and in the order of the file. If it foresees,
   /// the chosen one may have no permit free: the request is then to wait for it.
-  virtual std::size_t pick(std::span<const candidate> candidates) = 0;
+  virtual std::size_t pick(std::span<const candidate> candidates, urgency how_soon) = 0;
 };
 
 /// Smooth weighted round robin, as nginx has it: over any window of sum(weights) picks among the same
@@ -52,8 +54,10 @@ std::unique_ptr<policy> make_weighted_round_robin();
 /// The least busy phone: fewest requests in flight by weight; among equals, weighted round robin.
 std::unique_ptr<policy> make_least_loaded();
 
-/// Where the answer is expected to be whole soonest; that may mean to wait for a fast phone while a slow one
-/// is idle. A weight counts a little: each halving of it makes a phone appear a tenth slower.
+/// Where the answer is expected to be whole soonest, and what it costs others; that may mean to wait for a
+/// fast phone while a slow one is idle: for a batch, whose last answer counts, whenever it is sooner, else
+/// only if it is much sooner. A weight counts a little: each halving of it makes a phone appear a tenth
+/// slower.
 std::unique_ptr<policy> make_adaptive();
 
 /// By the name used in phones.json; null if there is none of that name.

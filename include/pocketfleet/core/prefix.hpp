@@ -28,6 +28,9 @@ class prefix_memory {
   /// Bytes of the prompt that the phone need not read again.
   std::uint32_t known(const prefix_chain& prompt) const;
 
+  /// Bytes of other prompts that it would then have to give up, the less the longer they have not been used.
+  double loses(const prefix_chain& prompt, std::size_t slots, time_point now) const;
+
   /// The phone reads that prompt. `slots`: how many it can keep.
   void keep(const prefix_chain& prompt, std::size_t slots, time_point now);
 
@@ -39,7 +42,12 @@ class prefix_memory {
     prefix_chain marks;
     time_point used{};
   };
-  static std::size_t common(const prefix_chain& a, const prefix_chain& b);  // marks
+  struct place {
+    std::size_t at;      // in kept_; behind its end: a new one
+    std::size_t common;  // marks
+  };
+  static std::size_t common(const prefix_chain& a, const prefix_chain& b);
+  place place_of(const prefix_chain& prompt, std::size_t slots) const;
 
   std::vector<sequence> kept_;
 };
