@@ -28,7 +28,7 @@ POLICIES = {
     "late-wrr": "#56b4e9",
     "least-loaded": "#0072b2",
     "adaptive": "#009e73",
-    "seer": "#000000",
+    "ideal": "#404040",  # true speeds and caches, unknown lengths: what learning better could give
 }
 
 
@@ -53,6 +53,12 @@ def grouped(axes, scenes, names, figure, scale=1.0):
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def legend_below(figure, axes):
+    handles, labels = axes.get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.6 / figure.get_figheight(), 1, 1))
+    figure.legend(handles, labels, ncol=5, fontsize=8, frameon=False, loc="lower center")
+
+
 def by_name(scenes, workload, fleets=None):
     found = [scene for scene in scenes if scene["workload"] == workload and (not fleets or scene["fleet"] in fleets)]
     return found, [scene["fleet"] for scene in found]
@@ -67,10 +73,12 @@ def batches(scenes):
         grouped(axes, found, names, "makespan_by_bound")
         axes.axhline(1, color="#000000", linewidth=0.8)
         axes.axhline(1.05, color="#000000", linewidth=0.8, linestyle=":")
-        axes.set_ylim(0.9, 4)
+        axes.set_yscale("log", base=2)
+        axes.set_ylim(0.95, 8)
+        axes.set_yticks((1, 1.5, 2, 3, 4, 6, 8), ("1", "1.5", "2", "3", "4", "6", "8"))
         axes.set_ylabel("time / lower bound")
         axes.set_title(f"{workload}: no schedule is below 1; dotted: 1.05", loc="left", fontsize=10)
-    all_axes[0].legend(ncol=5, fontsize=8, frameon=False, loc="upper left")
+    legend_below(figure, all_axes[0])
     return figure
 
 
@@ -91,12 +99,13 @@ def latencies(scenes):
             if points:
                 axes.plot(*zip(*points), "o-", color=colour, label=policy, markersize=4)
         axes.set_yscale("log")
+        axes.set_xlim(45, 100)
         axes.set_xticks((50, 80, 95))
         axes.set_xlabel("load, % of what the fleet can do")
         axes.set_title(fleet, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0][0].set_ylabel("95th percentile of latency, s")
-    all_axes[0][0].legend(fontsize=8, frameon=False)
+    legend_below(figure, all_axes[0][0])
     return figure
 
 
@@ -112,7 +121,7 @@ def prefixes(scenes):
     grouped(right, found, names, "first_p95")
     right.set_yscale("log")
     right.set_title("95th percentile of time to the first token, s", loc="left", fontsize=10)
-    left.legend(fontsize=7, frameon=False, ncol=2)
+    legend_below(figure, left)
     return figure
 
 
@@ -124,7 +133,7 @@ def hours(scenes):
     grouped(axes, found, names, "written", 1e-3)
     axes.set_ylabel("thousands of tokens")
     axes.set_title("Written within an hour, always more to do than phones", loc="left", fontsize=10)
-    axes.legend(ncol=3, fontsize=8, frameon=False, loc="lower right")
+    legend_below(figure, axes)
     return figure
 
 
@@ -140,7 +149,6 @@ def main():
         if figure is None:
             print(f"scheduling-{name}.png: the file has no runs for it", file=sys.stderr)
             continue
-        figure.tight_layout()
         figure.savefig(folder / f"scheduling-{name}.png", dpi=110, metadata={"Software": None})
         print(folder / f"scheduling-{name}.png")
 

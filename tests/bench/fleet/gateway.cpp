@@ -116,8 +116,7 @@ std::unique_ptr<balancer> make_balancer(std::string_view name, const std::vector
 std::vector<std::string> balancer_names() {
   std::vector<std::string> names = rival_names();
   for (const auto& [shown, real] : policies) names.emplace_back(shown);
-  for (const auto* each : {"ideal", "ideal-prefix-order", "ideal-moving", "ideal-sparing", "ideal-all"})
-    names.emplace_back(each);
+  for (std::string& each : proposal_names()) names.push_back(std::move(each));
   return names;
 }
 

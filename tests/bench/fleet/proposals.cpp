@@ -9,19 +9,25 @@ namespace {
 
 constexpr double expected_answer = 140;  // the workloads' mean
 
+struct ideas {
+  bool by_prefix = false;
+  bool moves = false;
+  double spares = 0;    ///< share of a displaced text that somebody will want again
+  double patience = 1;  ///< so much later an answer may be for being begun at once; a batch's may not
+};
+
 /// One queue. A phone that comes free takes whom it saves most reading, waiting counted in (as SGLang orders
 /// by longest prefix); who comes to several free phones takes the one that will be done first, and waits for
 /// a busy one if that is sooner. And an answer on a slow phone moves to a fast one that has nothing to do.
 class matchmaker : public balancer {
  public:
-  matchmaker(const std::vector<phone_spec>& phones, const truth& all, bool by_prefix, bool moves,
-             double spares)
-      : world_(all), by_prefix_(by_prefix), moves_(moves), spares_(spares) {
+  matchmaker(const std::vector<phone_spec>& phones, const truth& all, const ideas& what)
+      : world_(all), what_(what) {
     for (const phone_spec& p : phones) phones_.push_back({p.permits, 0, false, 0});
   }
 
   bool arrive(std::size_t request, const want& wanted, double now, starts& out) override {
-    line_.push_back({request, now, wanted.avoid});
+    line_.push_back({request, now, wanted.avoid, wanted.how_soon == urgency::batch});
     serve(now, out);
     return true;
   }
@@ -35,7 +41,7 @@ class matchmaker : public balancer {
     phones_[phone].up = what.state == health::up;
     serve(now, out);
   }
-  bool ticks() const override { return moves_; }
+  bool ticks() const override { return what_.moves; }
   void tick(double now, starts& out) override { serve(now, out); }
 
  private:
@@ -43,6 +49,7 @@ class matchmaker : public balancer {
     std::size_t request;
     double since;
     std::vector<phone_id> avoid;
+    bool batch;
   };
   struct phone_now {
     std::uint32_t permits, running;
@@ -69,7 +76,7 @@ class matchmaker : public balancer {
 
   void serve(double now, starts& out) {
     for (phone_now& p : phones_) p.booked = 0;
-    if (by_prefix_) order(now);
+    if (what_.by_prefix) order(now);
     for (auto w = line_.begin(); w != line_.end();) {
       if (std::none_of(phones_.begin(), phones_.end(),
                        [](const phone_now& p) { return p.up && p.running < p.permits; }))
@@ -83,7 +90,7 @@ class matchmaker : public balancer {
         ++w;
       }
     }
-    if (moves_) move(out);
+    if (what_.moves) move(out);
   }
 
   /// Those first who gain most on a phone that is free now.
@@ -113,7 +120,7 @@ class matchmaker : public balancer {
       const bool now = free(p) && phones_[p].booked == 0;
       const double in =
           (free(p) ? 0 : world_.busy_for(p, expected_answer)) + phones_[p].booked + takes(p, w.request);
-      const double with_loss = in + spares_ * world_.displaces(p, w.request);
+      const double with_loss = in + what_.spares * world_.displaces(p, w.request);
       if (best == phones_.size() || in < soonest) {
         soonest = in;
         best = p;
@@ -123,8 +130,10 @@ class matchmaker : public balancer {
         kindest = p;
       }
     }
-    const bool at_once = best < phones_.size() && free(best) && phones_[best].booked == 0;
-    return at_once ? kindest : best;
+    if (kindest == phones_.size()) return best;
+    const bool soon_enough = takes(kindest, w.request) <= (w.batch ? 1 : what_.patience) * soonest;
+    const bool at_once = free(best) && phones_[best].booked == 0;
+    return at_once || soon_enough ? kindest : best;
   }
 
   void start_on(std::size_t request, std::size_t to, starts& out) {
@@ -162,22 +171,34 @@ class matchmaker : public balancer {
   }
 
   const truth& world_;
-  bool by_prefix_, moves_;
-  double spares_;  // share of a displaced text that somebody will want again
+  ideas what_;
   std::vector<phone_now> phones_;
   std::deque<waiting> line_;
   std::vector<run> running_;
 };
 
+constexpr std::array proposals{
+    std::pair<std::string_view, ideas>{"ideal", {}},
+    std::pair<std::string_view, ideas>{"ideal-prefix-order", {.by_prefix = true}},
+    std::pair<std::string_view, ideas>{"ideal-moving", {.moves = true}},
+    std::pair<std::string_view, ideas>{"ideal-sparing", {.spares = 0.7}},
+    std::pair<std::string_view, ideas>{"ideal-at-once", {.patience = 2}},
+    std::pair<std::string_view, ideas>{"ideal-both", {.spares = 0.7, .patience = 2}},
+};
+
 }  // namespace
+
+std::vector<std::string> proposal_names() {
+  std::vector<std::string> names;
+  for (const auto& [known, what] : proposals) names.emplace_back(known);
+  return names;
+}
 
 std::unique_ptr<balancer> make_proposal(std::string_view name, const std::vector<phone_spec>& phones,
                                         const truth& world) {
-  if (name == "ideal") return std::make_unique<matchmaker>(phones, world, false, false, 0);
-  if (name == "ideal-prefix-order") return std::make_unique<matchmaker>(phones, world, true, false, 0);
-  if (name == "ideal-moving") return std::make_unique<matchmaker>(phones, world, false, true, 0);
-  if (name == "ideal-sparing") return std::make_unique<matchmaker>(phones, world, false, false, 0.7);
-  if (name == "ideal-all") return std::make_unique<matchmaker>(phones, world, true, true, 0.7);
+  for (const auto& [known, what] : proposals) {
+    if (known == name) return std::make_unique<matchmaker>(phones, world, what);
+  }
   return nullptr;
 }
 
