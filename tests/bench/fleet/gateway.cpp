@@ -109,12 +109,15 @@ std::unique_ptr<balancer> make_balancer(std::string_view name, const std::vector
   for (const auto& [shown, real] : policies) {
     if (shown == name) return std::make_unique<gateway>(make_policy(real), phones, seed);
   }
+  if (auto proposal = make_proposal(name, phones, world)) return proposal;
   return make_rival(name, phones, world, seed);
 }
 
 std::vector<std::string> balancer_names() {
   std::vector<std::string> names = rival_names();
   for (const auto& [shown, real] : policies) names.emplace_back(shown);
+  for (const auto* each : {"ideal", "ideal-prefix-order", "ideal-moving", "ideal-sparing", "ideal-all"})
+    names.emplace_back(each);
   return names;
 }
 

@@ -120,21 +120,32 @@ void machine::die() {
   loaded_ = !spec_.ollama;  // llama-server loads before it answers at all
 }
 
-double machine::takes(const text& prompt, std::uint32_t answer, bool by_cache) const {
+double machine::takes(const text& prompt, double answer, bool by_cache) const {
   const double read = tokens_of(prompt) - (by_cache ? cache_.longest(prompt) : 0);
   return (loaded_ ? 0 : spec_.load_s) + (read / spec_.prefill + answer / spec_.decode) / heat_.speed();
 }
 
-double machine::busy_for() const {
-  const std::size_t together = working();
-  double longest = 0;
-  for (const job& j : jobs_) {
-    double in = j.left / std::max(rate(j, together), 1e-9);
-    if (j.at < phase::reading) in += takes(j.prompt, j.answer, true);
-    if (j.at == phase::reading) in += j.answer / (spec_.decode * heat_.speed() * speed_of(together));
-    longest = std::max(longest, j.at == phase::written ? 0 : in);
+double machine::written(std::size_t request, double now) const {
+  const job* j = find(request);
+  if (j == nullptr || j->at != phase::writing) return j == nullptr ? 0 : j->tokens_written();
+  return std::min<double>(
+      j->answer, j->tokens_written() + (now - last_) * rate(*j, std::max<std::size_t>(1, working())));
+}
+
+double machine::left(std::size_t request, double answer, double now) const {
+  const job* j = find(request);
+  if (j == nullptr || j->at == phase::written) return 0;
+  const std::size_t together = std::max<std::size_t>(1, working());
+  const double since = now - last_;
+  const double share = heat_.speed() * speed_of(together);
+  const double part = j->left - since * rate(*j, together);  // of the phase
+  if (j->at == phase::writing) {
+    const double written = j->answer - part;
+    return (answer > 0 ? std::max(answer - written, answer / 2) : part) / (spec_.decode * share);
   }
-  return longest;
+  const double write = (answer > 0 ? answer : j->answer) / (spec_.decode * share);
+  if (j->at == phase::reading) return part / (spec_.prefill * share) + write;
+  return part + takes(j->prompt, 0, true) / speed_of(together) + write;
 }
 
 }  // namespace pocketfleet::fleet

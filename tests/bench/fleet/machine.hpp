@@ -63,13 +63,17 @@ class machine {
   /// The job of that request, taken away; its slot keeps that: what was read and written, or nothing.
   job take(std::size_t request, text kept = {});
   job* find(std::size_t request);
+  const job* find(std::size_t request) const { return const_cast<machine*>(this)->find(request); }
+  const std::vector<job>& jobs() const { return jobs_; }
   void die();  ///< nothing is left of its jobs and its caches
 
-  /// Seconds that such a request would take, alone, at the present speed, with or without what is cached
-  /// now; and until all its jobs are
-  /// done.
-  double takes(const text& prompt, std::uint32_t answer, bool by_cache) const;
-  double busy_for() const;
+  /// Seconds that such a request would take, alone, at the present speed, with or without what is cached now.
+  double takes(const text& prompt, double answer, bool by_cache) const;
+
+  /// Seconds until that job is done. `answer`: tokens that it is thought to write, or, if it has written more
+  /// than that, half of it again; 0: as many as it will.
+  double left(std::size_t request, double answer, double now) const;
+  double written(std::size_t request, double now) const;  ///< tokens
 
  private:
   std::size_t working() const;

@@ -26,7 +26,8 @@ const std::vector<plan>& plans() {
       {"poisson-50", {"even-12", "mixed-6", "mixed-12", "mixed-40", "hot-12", "flaky-12"}},
       {"poisson-80", {"even-12", "mixed-6", "mixed-12", "mixed-40", "flaky-12"}},
       {"poisson-95", {"even-12", "mixed-12", "mixed-40"}},
-      {"conversations", {"even-12", "mixed-6", "mixed-12", "flaky-12"}},
+      {"conversations-25", {"even-12", "mixed-6", "mixed-12", "flaky-12"}},
+      {"conversations-60", {"even-12", "mixed-12"}},
       {"mixed", {"mixed-12", "hot-12"}},
       {"hour", {"mixed-12", "hot-12"}},
   };
@@ -107,12 +108,16 @@ int main(int argc, char** argv) {
   app.add_option("--workload", o.workloads, "only these (all)");
   app.add_option("--fleet", o.fleets, "only these (all that the workload is planned for)")
       ->check(CLI::IsMember(fleet::fleet_names()));
-  app.add_option("--policy", o.policies, "only these (all)")->check(CLI::IsMember(fleet::balancer_names()));
+  app.add_option("--policy", o.policies, "only these (all but ideal-*)")
+      ->check(CLI::IsMember(fleet::balancer_names()));
   app.add_option("--seeds", o.seeds, "how many runs of each")->capture_default_str();
   app.add_option("--first-seed", o.first, "where they begin")->capture_default_str();
   app.add_option("--json", o.json, "write every run's figures there");
   app.add_flag("--trace", o.trace, "print what became of each request");
   CLI11_PARSE(app, argc, argv);
-  if (o.policies.empty()) o.policies = fleet::balancer_names();
+  if (o.policies.empty()) {
+    o.policies = fleet::balancer_names();
+    std::erase_if(o.policies, [](const std::string& name) { return name.starts_with("ideal-"); });
+  }
   return fleet::run(o);
 }

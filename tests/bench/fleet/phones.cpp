@@ -269,6 +269,15 @@ std::uint32_t prompt_cache::longest(const text& t) const {
   return std::min(most, tokens_of(t) - 1);
 }
 
+std::uint32_t prompt_cache::displaced(const text& prompt) const {
+  if (ram_tokens_ > 0) return 0;  // it is kept for some while
+  std::uint32_t least = std::numeric_limits<std::uint32_t>::max();
+  for (const kept& k : slots_) {
+    if (!k.busy) least = std::min(least, tokens_of(k.what) - common(k.what, prompt));
+  }
+  return least == std::numeric_limits<std::uint32_t>::max() ? 0 : least;
+}
+
 void prompt_cache::clear() {
   for (kept& k : slots_) k = {};
   ram_.clear();

@@ -88,6 +88,7 @@ class prompt_cache {
   place begin(const text& prompt);
   void end(std::size_t slot, text read);       ///< it now holds that
   std::uint32_t longest(const text& t) const;  ///< that any slot, busy or not, or the memory beside has
+  std::uint32_t displaced(const text& prompt) const;  ///< tokens of another text that its slot has now
   void clear();
 
  private:

@@ -30,6 +30,7 @@ constexpr std::array batch_columns{
 constexpr std::array open_columns{
     column{"p50 s", "p50", 1, true},
     column{"p95 s", "p95", 1, true},
+    column{"mean s", "mean", 1},
     column{"first p50", "first_p50", 1},
     column{"first p95", "first_p95", 1},
     column{"avoided", "avoided_share", 3},

@@ -37,7 +37,7 @@ class static_round final : public bound {
 };
 
 /// Fewest requests under way or queued by weight; among equals in turn.
-class least_connections final : public bound {
+class least_connections : public bound {
  public:
   using bound::bound;
   std::size_t choose(const waiting&, const std::vector<std::size_t>& from) override {
@@ -55,6 +55,15 @@ class least_connections final : public bound {
 
  private:
   std::uint64_t turn_ = 0;
+};
+
+/// Likewise, when nobody has written any weights.
+class least_connections_plain final : public least_connections {
+ public:
+  least_connections_plain(const std::vector<phone_spec>& phones, const truth& world, std::uint64_t seed)
+      : least_connections(phones, world, seed) {
+    for (std::size_t p = 0; p < phones.size(); ++p) line(p).weight = 1;
+  }
 };
 
 /// Of two drawn by lot the one with fewer requests by weight (Mitzenmacher).
@@ -151,9 +160,13 @@ struct named {
   std::unique_ptr<balancer> (*make)(const std::vector<phone_spec>&, const truth&, std::uint64_t);
 };
 constexpr std::array rivals{
-    named{"static-wrr", make<static_round>},     named{"least-connections", make<least_connections>},
-    named{"haproxy-leastconn", make<one_queue>}, named{"power-of-two", make<power_of_two>},
-    named{"prefix-hash", make<prefix_hash>},     named{"seer", make<seer>},
+    named{"static-wrr", make<static_round>},
+    named{"least-connections", make<least_connections>},
+    named{"least-conn-plain", make<least_connections_plain>},
+    named{"haproxy-leastconn", make<one_queue>},
+    named{"power-of-two", make<power_of_two>},
+    named{"prefix-hash", make<prefix_hash>},
+    named{"seer", make<seer>},
 };
 
 }  // namespace

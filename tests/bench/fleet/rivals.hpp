@@ -56,5 +56,7 @@ class bound : public balancer {
 std::unique_ptr<balancer> make_rival(std::string_view name, const std::vector<phone_spec>& phones,
                                      const truth& world, std::uint64_t seed);
 std::vector<std::string> rival_names();
+std::unique_ptr<balancer> make_proposal(std::string_view name, const std::vector<phone_spec>& phones,
+                                        const truth& world);
 
 }  // namespace pocketfleet::fleet

@@ -180,9 +180,10 @@ workload make_workload(std::string_view name, const std::vector<phone_spec>& pho
   } else if (const auto percent = number_in(name, "poisson-")) {
     add_poisson(w, a, *percent / 100.0 * most, open_run_s);
     w.counted_from = warm_up_s;
-  } else if (name == "conversations") {
-    // A turn adds as much as a lone request, so six in ten of what the fleet can do if it never reads twice.
-    add_conversations(w, a, 0.6 / 6 * most);
+  } else if (const auto share = number_in(name, "conversations-")) {
+    // In percent of what the fleet can do if it never reads anything twice: a turn adds about as much as a
+    // lone request is long. Without any memory the sixth turn reads six times as much.
+    add_conversations(w, a, *share / 100.0 / 6 * most);
     w.counted_from = warm_up_s;
   } else if (name == "mixed") {
     add_poisson(w, a, 0.3 * most, open_run_s);

@@ -29,7 +29,7 @@ struct workload {
   bool known = true;           ///< the fleet has answered a little before
 };
 
-/// batch-N, batch-N-cold, poisson-PERCENT, conversations, mixed, hour.
+/// batch-N, batch-N-cold, poisson-PERCENT, conversations-PERCENT, mixed, hour.
 workload make_workload(std::string_view name, const std::vector<phone_spec>& phones, std::uint64_t seed);
 
 /// Requests a second that the fleet could do at most, cool, each of that many tokens to read and to write.

@@ -165,6 +165,7 @@ void world::carry_out(starts what) {
 void world::begin(const start& s) {
   progress& p = requests_[s.request];
   place& to = phones_[s.phone];
+  if (p.phone) leave(s.request);
   p.phone = s.phone;
   p.known = s.known;
   ++p.attempt;
@@ -188,6 +189,20 @@ void world::begin(const start& s) {
   schedule(std::chrono::duration<double>(limit).count(), kind::give_up, s.request, p.attempt,
            errc::first_token_timeout);
   look_at(s.phone);
+}
+
+/// By the balancer's will: what there is of the answer goes along.
+void world::leave(std::size_t r) {
+  progress& p = requests_[r];
+  const std::size_t phone = *p.phone;
+  phones_[phone].what.advance(now_);
+  const job j = phones_[phone].what.take(r);
+  const auto got = j.shown ? static_cast<std::uint32_t>(j.tokens_written()) : 0;
+  result_.tokens_read += j.tokens_read();
+  result_.tokens_wasted += j.tokens_read() + j.tokens_written() - got;
+  p.have += got;
+  p.phone.reset();
+  look_at(phone);
 }
 
 /// What the request could have had of other phones' caches.
@@ -324,8 +339,33 @@ void world::end(std::size_t r, fate::end how) {
   if (work_.population > 0 && issued_ < requests_.size()) schedule(0, kind::arrival, issued_++);
 }
 
-double world::takes(std::size_t phone, std::size_t r, bool by_cache) const {
-  return phones_[phone].what.takes(text_of(r), work_.requests[r].answer - requests_[r].have, by_cache);
+// ---- the truth
+
+double world::takes(std::size_t phone, std::size_t r, bool by_cache, double answer) const {
+  const double all = answer > 0 ? answer : work_.requests[r].answer;
+  return phones_[phone].what.takes(text_of(r), std::max(1.0, all - requests_[r].have), by_cache);
+}
+
+double world::busy_for(std::size_t phone, double answer) const {
+  double longest = 0;
+  for (const job& j : phones_[phone].what.jobs()) longest = std::max(longest, left(phone, j.request, answer));
+  return longest;
+}
+
+double world::left(std::size_t phone, std::size_t r, double answer) const {
+  return phones_[phone].what.left(r, answer, now_);
+}
+
+double world::displaces(std::size_t phone, std::size_t r) const {
+  const machine& m = phones_[phone].what;
+  return m.cache().displaced(text_of(r)) / (m.spec().prefill * m.heat().speed());
+}
+
+double world::goes_on(std::size_t phone, std::size_t r, double answer) const {
+  const double have = requests_[r].have + phones_[*requests_[r].phone].what.written(r, now_);
+  const phone_spec& p = phones_[phone].what.spec();
+  const double all = answer > 0 ? std::max(answer, have + answer / 2) : work_.requests[r].answer;
+  return takes(phone, r, true, 1) + have / p.prefill + (all - have) / p.decode;
 }
 
 }  // namespace pocketfleet::fleet

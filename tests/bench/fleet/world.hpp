@@ -14,7 +14,7 @@ namespace pocketfleet::fleet {
 /// The virtual second as the core's time.
 time_point at(double second);
 
-/// A request goes to a phone now.
+/// A request goes to a phone now; if it is under way on another, it is broken off there and goes on here.
 struct start {
   std::size_t request = 0;
   std::size_t phone = 0;
@@ -26,8 +26,14 @@ using starts = std::vector<start>;
 class truth {
  public:
   virtual ~truth() = default;
-  virtual double takes(std::size_t phone, std::size_t request, bool by_cache) const = 0;
-  virtual double busy_for(std::size_t phone) const = 0;
+  // Seconds. `answer`: tokens that it is thought to take; 0: as many as it will.
+  virtual double takes(std::size_t phone, std::size_t request, bool by_cache, double answer = 0) const = 0;
+  virtual double busy_for(std::size_t phone, double answer = 0) const = 0;
+  /// Of a request under way: there, and if it were broken off and went on on another phone.
+  virtual double left(std::size_t phone, std::size_t request, double answer = 0) const = 0;
+  virtual double goes_on(std::size_t phone, std::size_t request, double answer = 0) const = 0;
+  /// What was read there for somebody else, and would be lost.
+  virtual double displaces(std::size_t phone, std::size_t request) const = 0;
 };
 
 /// Who gives requests to phones. All requests under way are known by their numbers.
@@ -83,8 +89,11 @@ class world final : public truth {
   world(const std::vector<phone_spec>& phones, const workload& work, std::uint64_t seed);
   run_result run(balancer& by);
 
-  double takes(std::size_t phone, std::size_t request, bool by_cache) const override;
-  double busy_for(std::size_t phone) const override { return phones_[phone].what.busy_for(); }
+  double takes(std::size_t phone, std::size_t request, bool by_cache, double answer) const override;
+  double busy_for(std::size_t phone, double answer) const override;
+  double left(std::size_t phone, std::size_t request, double answer) const override;
+  double goes_on(std::size_t phone, std::size_t request, double answer) const override;
+  double displaces(std::size_t phone, std::size_t request) const override;
 
  private:
   enum class kind : std::uint8_t { arrival, phone, give_up, fault, back, stall_end, probe, beat, tick };
@@ -136,6 +145,7 @@ class world final : public truth {
   void first_token(std::size_t r);
   void whole(std::size_t r);
   void broken_off(std::size_t r, errc why);
+  void leave(std::size_t r);
   void end(std::size_t r, fate::end how);
   void note_prefix(std::size_t r);
   enum class trouble : std::uint8_t { kill, reboot, stall };
