@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "pocketfleet/core/once_each.hpp"
+#include "pocketfleet/service/shown_speed.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -108,6 +109,22 @@ void add_phones(table& t, const std::vector<const phone_status*>& phones) {
        [](const phone_status& p) {
          return p.rests == rest_kind::hard ? 1.0 : p.rests == rest_kind::spare ? 0.5 : 0.0;
        });
+  const auto learned = [&](const char* name, const char* help, auto value) {
+    t.begin(name, help, gauge);
+    for (const auto* p : phones) {
+      const auto its = shown_speed(*p);
+      if (its && value(*its) > 0) t.add(value(*its), {{"phone", p->config.name}});
+    }
+  };
+  learned("pocketfleet_phone_decode_tokens_per_second",
+          "Tokens of an answer that the phone makes in a second with its own model, as learned.",
+          [](const model_speed& s) { return s.decode; });
+  learned("pocketfleet_phone_prefill_tokens_per_second",
+          "Tokens of a prompt that the phone reads in a second with its own model, as learned.",
+          [](const model_speed& s) { return s.prefill; });
+  learned("pocketfleet_phone_slowdown_ratio",
+          "The phone's present speed as a share of its own best: 1 is cool, 0.5 half as fast.",
+          [](const model_speed& s) { return s.decode > 0 ? s.slowdown : 0; });
   const auto known = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
     for (const auto* one : phones) {
