@@ -40,6 +40,10 @@ struct place {
   mistake_list& mistakes;
 
   void refuse(std::string expected) const { mistakes.add(path, describe(value), std::move(expected)); }
+  /// Where a secret may have been put by mistake: what is there is not shown, for it would stand in the log.
+  void refuse_unseen(std::string expected) const {
+    mistakes.add(path, "something else", std::move(expected));
+  }
   std::string path_to(std::string_view key) const;
   place member(const std::string& key) const { return {value.at(key), path_to(key), mistakes}; }
   place item(std::size_t i) const { return {value.at(i), path + "[" + std::to_string(i) + "]", mistakes}; }
