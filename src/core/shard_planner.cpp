@@ -1,6 +1,7 @@
 #include "pocketfleet/core/shard_planner.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace pocketfleet {
 namespace {
@@ -97,7 +98,8 @@ left_out reason(const fleet& f, const fleet_plan& plan, std::size_t device) {
   if (!d.may_work) return left_out::only_master;
   if (!d.accepts && !f.options.tunnel) return left_out::unreachable;
   if (!has_room(f, d)) return left_out::too_small;
-  const bool ever = !plan.search.with.empty() && plan.search.with[device] < 1e300;
+  const bool ever =
+      !plan.search.with.empty() && plan.search.with[device] < std::numeric_limits<double>::infinity();
   return ever ? left_out::slower : left_out::no_room;
 }
 

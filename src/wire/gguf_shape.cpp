@@ -23,6 +23,12 @@ class settings_of {
   explicit settings_of(const gguf_header& header) : header_(header) {
     architecture_ = header.text("general.architecture");
     if (architecture_.empty()) throw fault{"it has no general.architecture"};
+    const auto plain = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    };
+    if (architecture_.size() > 64 || !std::all_of(architecture_.begin(), architecture_.end(), plain)) {
+      throw fault{"general.architecture: found another text, expected a name as \"llama\""};
+    }
   }
   const std::string& architecture() const { return architecture_; }
 
