@@ -205,7 +205,9 @@ struct text_writer {
     for (std::size_t i = 0; i < r.phones.size(); ++i) {
       const auto& d = r.devices[i];
       out +=
-          "  " + name(i) + ": " + words("%.1f GB/s (", d.bytes_s / 1e9) + r.phones[i].speed_text() +
+          "  " + name(i) + ": " +
+          (d.bytes_s > 0 ? words("%.1f GB/s (", d.bytes_s / 1e9) : std::string("speed (")) +
+          r.phones[i].speed_text() +
           words("), %.1f ms, %.0f Mbit/s up, %.0f down%s", d.link.rtt_s * 1000, d.link.up_bytes_s * 8 / 1e6,
                 d.link.down_bytes_s * 8 / 1e6, r.phones[i].has_link ? "" : " (assumed)") +
           (d.accepts ? "" : ", accepts no connections") + "\n";

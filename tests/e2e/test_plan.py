@@ -8,7 +8,7 @@ import time
 import pytest
 
 import gguf
-from harness import program
+from harness import ROOT, program
 
 SEVEN = {"matrix": "Q4_K", "embedding": "Q4_K", "output": "Q6_K"}  # of a 7B: about 4.4 GB
 
@@ -223,6 +223,27 @@ def test_every_mistake_is_told_at_once(tmp_path, models):
     assert code == 2 and len(err.splitlines()) == 5, err
 
 
+def test_the_page_names_the_keys(tmp_path, models):
+    """For a key that resembles none, all there are are listed: those of the page, and those of phones.json."""
+    file = tmp_path / "phones.json"
+    file.write_text('[{"zzzzzzzzzzzzzzz": 1}]')
+    _, _, err = run(models["0.5b"], "--phones", file)
+    known = set(re.findall(r'"(\w+)"', next(x for x in err.splitlines() if "zzz" in x).split("expected")[1]))
+    page = (ROOT / "docs" / "groups.md").read_text()
+    table = re.search(r"\| key \| meaning.*?\n\n", page, re.S)[0]
+    documented = {k for line in table.splitlines()[2:] for k in re.findall(r"`(\w+)`", line.split("|")[1])}
+    schema = json.loads((ROOT / "config" / "phones.schema.json").read_text())
+    assert known == documented | set(schema["definitions"]["phone"]["properties"])
+    for soc in re.findall(r"^\| `([\w-]+)` \| [\d.]+ \|", page, re.M):
+        file.write_text(json.dumps([{"host": "192.168.1.9", "ram_mb": 4000, "soc": soc}]))
+        assert run(models["0.5b"], "--phones", file)[0] == 0, soc
+
+
+def test_the_example_is_good(plan, models):
+    example = json.loads((ROOT / "config" / "plan.example.json").read_text())
+    assert plan(models["7b"], example)["plan"]["kind"] == "split"
+
+
 def test_a_file_of_the_gateway_will_do(plan, models):
     """What only the gateway wants of an entry is passed over."""
     entry = {**phone("a", 7600, 5400, 20), "port": 11434, "weight": 2, "max_concurrency": 1, "model": "x", "engine": "auto"}
@@ -238,7 +259,8 @@ def test_mistakes_in_a_model(tmp_path, models):
         code, out, err = run(model, "--phones", phones)
         assert code == 2 and out == "" and all(w in err for w in (str(model), *words)), err
 
-    whole = models["0.5b"].read_bytes()[:4_000_000]
+    with open(models["0.5b"], "rb") as file:
+        whole = file.read(4_000_000)
     for name, data, words in [
             ("empty", b"", ["byte 0", "expected the rest of the header"]),
             ("other", b"PK\x03\x04" + bytes(100), ["byte 0", "GGUF"]),
