@@ -9,6 +9,7 @@
 #include "config_reader.hpp"
 #include "host_text.hpp"
 #include "pocketfleet/wire/json_fault.hpp"
+#include "settings_tables.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -147,14 +148,15 @@ const table& phone_keys() {
   return t;
 }
 
-/// phones.json's own: a file may be both.
-const table& passed_over() {
+/// With those of phones.json, which mean nothing here: a file may be both.
+const table& known_keys() {
   static const table t = [] {
-    table out;
-    const auto nothing = [](plan_phone&, const place&) {};
-    for (const std::string_view key : {"port", "model", "aliases", "weight", "max_concurrency", "serial",
-                                       "id", "token_sha256", "tls", "api_key_file", "engine"}) {
-      out.push_back({key, nothing, nullptr});
+    table out = phone_keys();
+    for (const auto& other : phone_table()) {
+      const auto same = [&](const setting<plan_phone>& s) { return s.key == other.key; };
+      if (std::none_of(out.begin(), out.end(), same)) {
+        out.push_back({other.key, [](plan_phone&, const place&) {}, nullptr});
+      }
     }
     return out;
   }();
@@ -177,19 +179,14 @@ void check_speed(const plan_phone& p, const place& from) {
   }
 }
 
-plan_phone read_phone(const place& from) {
+plan_phone read_plan_phone(const place& from) {
   plan_phone out;
   if (!from.value.is_object()) {
     from.refuse(R"(an object such as {"host": "192.168.1.51", "ram_mb": 7500, "soc": "mid-range"})");
     return out;
   }
-  static const table known = [] {
-    table all = phone_keys();
-    all.insert(all.end(), passed_over().begin(), passed_over().end());
-    return all;
-  }();
   const auto before = from.mistakes.size();
-  read_object(out, from, known);
+  read_object(out, from, known_keys());
   for (const char* key : {"host", "ram_mb"}) {
     if (!from.value.contains(key)) from.mistakes.add(from.path_to(key), "nothing", "one, for every phone");
   }
@@ -223,7 +220,7 @@ void read_list(loaded_plan_phones& into, const place& list) {
   if (!list.value.is_array() || list.value.empty() || list.value.size() > most_phones) {
     return list.refuse("a list of 1 to " + std::to_string(most_phones) + " phones");
   }
-  for (std::size_t i = 0; i < list.value.size(); ++i) into.phones.push_back(read_phone(list.item(i)));
+  for (std::size_t i = 0; i < list.value.size(); ++i) into.phones.push_back(read_plan_phone(list.item(i)));
   if (list.mistakes.size() == 0) refuse_twins(into.phones, list);
 }
 

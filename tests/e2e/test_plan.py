@@ -230,7 +230,7 @@ def test_the_page_names_the_keys(tmp_path, models):
     _, _, err = run(models["0.5b"], "--phones", file)
     known = set(re.findall(r'"(\w+)"', next(x for x in err.splitlines() if "zzz" in x).split("expected")[1]))
     page = (ROOT / "docs" / "groups.md").read_text()
-    table = re.search(r"\| key \| meaning.*?\n\n", page, re.S)[0]
+    table = re.search(r"\| key \| meaning.*?\n\n", page, re.S)[0].strip()
     documented = {k for line in table.splitlines()[2:] for k in re.findall(r"`(\w+)`", line.split("|")[1])}
     schema = json.loads((ROOT / "config" / "phones.schema.json").read_text())
     assert known == documented | set(schema["definitions"]["phone"]["properties"])
