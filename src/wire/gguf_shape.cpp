@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t most_layers = 4096;
 constexpr std::uint64_t widest = std::uint64_t{1} << 24U;
+constexpr std::uint64_t most_heads = 65536;
 constexpr std::uint64_t f16_bytes = 2;
 
 /// Thrown inside of this file only.
@@ -144,6 +145,10 @@ std::string quantization_of(const std::vector<gguf_header>& parts) {
 void take_attention(model_shape& into, const settings_of& settings) {
   for (std::size_t i = 0; i < into.layers.size(); ++i) {
     const std::uint64_t heads = settings.of_layer("attention.head_count", i, 0);
+    if (heads > most_heads) {
+      throw fault{"attention.head_count: found " + std::to_string(heads) + ", expected at most " +
+                  std::to_string(most_heads)};
+    }
     into.n_head = std::max(into.n_head, heads);
     const std::uint64_t heads_kv = settings.of_layer("attention.head_count_kv", i, heads);
     const std::uint64_t even = heads == 0 ? 0 : into.n_embd / heads;
