@@ -167,6 +167,24 @@ def test_probe_tells_who_can_be_reached(plan, models):
         assert member["round_trip_ms"] < 100, "what was measured, not the 500 ms of the file"
 
 
+# ---- how fast a phone is
+
+
+def test_speeds_as_people_measure_them(plan, models):
+    model = plan(models["7b"], [phone("a", 9000, 7000, 20)])["model"]
+    layers = model["bytes"] - model["embedding_bytes"] - model["output_bytes"]
+
+    def compute_ms(**speed):
+        whole = plan(models["7b"], [{"host": "10.0.0.1", "ram_mb": 9000, **speed}])["plan"]
+        return whole["members"][0]["compute_ms"]
+    read = layers + model["output_bytes"]
+    assert compute_ms(gb_per_s=20) == pytest.approx(read / 20e6, rel=1e-6)
+    assert compute_ms(ms_per_layer=10) == pytest.approx(280 * read / layers, rel=1e-6), "and the output in proportion"
+    assert compute_ms(tokens_per_s=5, of_model_mb=1000) == pytest.approx(read / (5000 * 1048.576), rel=1e-6)
+    assert compute_ms(soc="snapdragon-8-gen-2") == pytest.approx(read / 20e6, rel=1e-6)
+    assert compute_ms(soc="snapdragon-8-gen-2", gb_per_s=10) == pytest.approx(read / 10e6, rel=1e-6), "measured counts"
+
+
 # ---- a model without a file
 
 

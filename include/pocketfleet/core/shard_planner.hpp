@@ -35,14 +35,14 @@ struct single_fit {
 
 /// Why a device is not in the plan.
 enum class left_out : std::uint8_t {
-  used,           ///< it is
-  not_needed,     ///< one phone does it alone
-  speed_unknown,  ///<
-  unreachable,    ///< it accepts no connections, and is not the best master
-  only_master,    ///< by its role, and another one is the better master
-  too_small,      ///< fewer than two layers fit
-  slower,         ///< with it a token takes longer: `fleet_plan::with`
-  no_room,        ///< no split with it fits
+  used,        ///< it is
+  not_needed,  ///< one phone does it alone
+  speed_unknown,
+  unreachable,  ///< it accepts no connections, and is not the best master
+  only_master,  ///< by its role, and another one is the better master
+  too_small,    ///< fewer than two layers fit
+  slower,       ///< with it a token takes longer: `fleet_plan::with`
+  no_room,      ///< no split with it fits
 };
 
 /// A quantization, and where the model would fit in it.
