@@ -221,9 +221,12 @@ struct text_writer {
     if (!r.result.best) return;
     const auto& p = *r.result.best;
     if (p.layout.workers.empty()) {
-      out +=
-          "  One phone holds all of it, and each further one would add a round trip to every token: a split "
-          "makes larger models possible, never faster ones.\n";
+      const auto& split = r.result.search.best;
+      const bool faster = split && split->token_s < p.token_s;
+      out += "  One phone holds all of it. The best split would take " + (split ? ms(split->token_s) : "-") +
+             " ms a token, the phone alone takes " + ms(p.token_s) +
+             (faster ? ": it is slow, and the fast ones have no room for the whole model.\n"
+                     : ": a split makes larger models possible, not faster ones.\n");
       return;
     }
     for (const auto& m : p.members) full(m);
@@ -286,12 +289,12 @@ std::string why_left_out(const plan_report& r, std::size_t device) {
   if (r.result.best && with < never) {
     const double best = r.result.best->token_s;
     measure = "with it a token takes " + ms(with) + " ms, without it " + ms(best) +
-              words(" (+%.0f %%)", (with / best - 1) * 100);
+              words(" (%+.0f %%)", (with / best - 1) * 100);
   }
   const std::string as_master = measure.empty() ? "" : "; as the master, " + measure;
   switch (r.result.why[device]) {
     case left_out::used: return {};
-    case left_out::not_needed: return "not needed";
+    case left_out::not_needed: return "not needed" + (measure.empty() ? "" : "; in a split " + measure);
     case left_out::speed_unknown: return "how fast it is is not known" + as_master;
     case left_out::unreachable:
       return "it accepts no connections: it can only be the master, or a worker with --tunnel" + as_master;

@@ -35,14 +35,6 @@ std::optional<std::size_t> fastest_alone(const fleet& f, const model_shape& mode
   return out;
 }
 
-std::optional<shard_plan> best_for(const fleet& f, const model_shape& model, split_search* search) {
-  if (const auto device = fastest_alone(f, model)) return alone(f, model, *device);
-  auto found = best_split(model, f.devices, f.options);
-  auto out = found.best;
-  if (search != nullptr) *search = std::move(found);
-  return out;
-}
-
 std::vector<single_fit> singles_of(const fleet& f) {
   std::vector<single_fit> out;
   for (std::size_t i = 0; i < f.devices.size(); ++i) {
@@ -138,8 +130,11 @@ fleet_plan plan_fleet(const model_shape& model, const std::vector<plan_device>& 
   for (const bool split : {false, true}) {
     for (const auto batch : batches) {
       f.options.batch = batch;
-      if (!split && !fastest_alone(f, model)) continue;
-      out.best = best_for(f, model, &out.search);
+      const auto device = split ? std::nullopt : fastest_alone(f, model);
+      if (!split && !device) continue;
+      out.search =
+          best_split(model, devices, f.options);  // beside one phone alone too: to tell what it costs
+      out.best = device ? alone(f, model, *device) : out.search.best;
       if (out.best) break;
     }
     if (out.best) break;

@@ -81,9 +81,17 @@ def test_half_a_billion_needs_no_second_phone(models, tmp_path):
     code, out, _ = run(models["0.5b"], "--phones", file, "--explain")
     assert code == 0 and "Plan: a alone, no split" in out
     assert re.search(r"The embedding, 89 MB or (19|20) % of the file, is the master's in every split, and no work", out)
-    assert "a split makes larger models possible, never faster ones" in out
-    assert "b: not needed" in out
+    assert "a split makes larger models possible, not faster ones" in out
+    assert re.search(r"b: not needed; in a split with it a token takes \S+ ms, without it \S+ \(\+", out)
     assert "--rpc" not in out
+
+
+def test_a_slow_phone_alone_is_told_to_be_slow(models, tmp_path):
+    file = tmp_path / "phones.json"
+    file.write_text(json.dumps([phone("slow", 9000, 7000, 1), phone("fast", 7600, 4000, 20)]))
+    code, out, _ = run(models["7b"], "--phones", file, "--explain")
+    assert code == 0 and "Plan: slow alone" in out and "the fast ones have no room for the whole model" in out
+    assert re.search(r"fast: not needed; .* \(-\d+ %\)", out)
 
 
 def test_fewer_phones_are_an_answer(plan, models):
