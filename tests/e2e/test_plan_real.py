@@ -199,7 +199,7 @@ class Group:
 
 def phone(name, ram, speed, rtt=1, **more):
     return {"name": name, "host": "127.0.0.1", "ram_mb": ram, "gb_per_s": speed, "threads": 1,
-            "rpc_port": engines.free_port(), "http_port": engines.free_port(),
+            "rpc_port": free_ports(1), "http_port": free_ports(1),
             "link": {"rtt_ms": rtt, "up_mbit": 10000, "down_mbit": 10000}, **more}
 
 
