@@ -318,7 +318,9 @@ std::string why_infeasible(const plan_report& r) {
         ", but roles, who can be connected to, or what is left for whole layers beside the buffers allow no "
         "split.";
   }
-  return out + " A shorter --context, a smaller --batch or a coarser quantization needs less.";
+  return out + " A shorter --context or a smaller --batch needs less; " +
+         (f.offers.empty() ? "no coarser quantization known here would fit."
+                           : "a coarser quantization would fit.");
 }
 
 std::string plan_text(const plan_report& report, bool explain, bool colour) {
