@@ -26,6 +26,7 @@ class mistake_list {
 
   void add(std::string path, std::string found, std::string expected);
   bool full() const { return list_.size() >= most_listed; }
+  std::size_t size() const { return list_.size(); }
   std::vector<mistake> take();
 
  private:
