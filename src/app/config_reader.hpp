@@ -26,6 +26,7 @@ class mistake_list {
 
   void add(std::string path, std::string found, std::string expected);
   bool full() const { return list_.size() >= most_listed; }
+  std::size_t size() const { return list_.size(); }
   std::vector<mistake> take();
 
  private:
@@ -40,6 +41,10 @@ struct place {
   mistake_list& mistakes;
 
   void refuse(std::string expected) const { mistakes.add(path, describe(value), std::move(expected)); }
+  /// Where a secret may have been put by mistake: what is there is not shown, for it would stand in the log.
+  void refuse_unseen(std::string expected) const {
+    mistakes.add(path, "something else", std::move(expected));
+  }
   std::string path_to(std::string_view key) const;
   place member(const std::string& key) const { return {value.at(key), path_to(key), mistakes}; }
   place item(std::size_t i) const { return {value.at(i), path + "[" + std::to_string(i) + "]", mistakes}; }

@@ -43,6 +43,7 @@ gateway::gateway(const configuration& c)
       heartbeats_(registry_, desk_, books_, [this](const registry::taken& what) { on_fleet_change(what); }),
       catalog_(desk_),
       events_(desk_, dispatch_, tally_, {c.gateway.dispatch.queue_capacity, POCKETFLEET_VERSION}),
+      readiness_(desk_),
       pages_(c.gateway.dashboard ? web_files() : std::vector<static_file>{}),
       admin_(desk_, dispatch_, roster_, registry_, means()),
       face_(c.gateway.listener, routes(), books_),
@@ -174,6 +175,7 @@ std::vector<route> gateway::routes() {
   for (auto& r : catalog_.routes()) all.push_back(std::move(r));
   for (auto& r : admin_.routes()) all.push_back(std::move(r));
   for (auto& r : events_.routes()) all.push_back(std::move(r));
+  for (auto& r : readiness_.routes()) all.push_back(std::move(r));
   for (auto& r : pages_.routes()) all.push_back(std::move(r));
   all.push_back({"/phone_setup.sh", "GET",
                  [](http_call& call) -> task<> {
@@ -263,6 +265,7 @@ void gateway::drain() {
 
 void gateway::begin_drain() {
   if (std::exchange(draining_, true)) return;
+  readiness_.shut_down();
   log(log_level::info, "draining", {{"grace_s", settings_.drain.count()}});
   tell_stopping(settings_.drain + seconds{5});
   events_.shut_down();  // who only watches is not waited for
@@ -343,8 +346,10 @@ void gateway::books::on_request(const request_record& r) {
   metrics_.on_request(r);
   tally_.on_request(r);
   const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
-  // Each phone's, every 10 s; and a dozen whenever somebody opens the dashboard.
-  const bool usual = (r.route == "/fleet/heartbeat" || r.route == "/ui/*") && r.outcome == "ok";
+  // Each phone's, every 10 s; a dozen whenever somebody opens the dashboard; and a load balancer's, all the
+  // time.
+  const bool usual = r.outcome == "ok" && (r.route == "/fleet/heartbeat" || r.route == "/ui/*" ||
+                                           r.route == "/healthz" || r.route == "/readyz");
   log(usual ? log_level::debug : log_level::info, "request",
       {{"request_id", r.request_id},
        {"route", r.route},

@@ -31,9 +31,7 @@ void read_digest(api_key& into, const place& from) {
   const auto* text = from.value.get_ptr<const std::string*>();
   if (text == nullptr || text->size() != digest_digits ||
       text->find_first_not_of(digits) != std::string::npos) {
-    // What stands there may be the key itself: it is not shown.
-    from.mistakes.add(from.path, "something else", "the key's SHA-256, 64 digits from 0 to f");
-    return;
+    return from.refuse_unseen("the key's SHA-256, 64 digits from 0 to f");
   }
   for (std::size_t i = 0; i < into.digest.size(); ++i) {
     into.digest[i] =
@@ -83,7 +81,7 @@ const std::vector<setting<api_key>>& table() {
 api_key read_key(const place& from) {
   api_key key;
   if (!from.value.is_object()) {
-    from.refuse("an object with a key's name and sha256");
+    from.refuse_unseen("an object with a key's name and sha256");
     return key;
   }
   read_object(key, from, table());
@@ -96,7 +94,7 @@ api_key read_key(const place& from) {
 void read_document(std::vector<api_key>& into, const place& from) {
   if (!from.value.is_object() || !from.value.contains("keys") || !from.value["keys"].is_array() ||
       from.value.size() != 1) {
-    return from.refuse(R"(an object with "keys", an array)");
+    return from.refuse_unseen(R"(an object with "keys", an array)");
   }
   const place list = from.member("keys");
   if (list.value.empty() || list.value.size() > most_keys)

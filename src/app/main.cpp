@@ -53,6 +53,45 @@ int run_key_command(const key_commands& commands, const pocketfleet::key_argumen
   return pocketfleet::key_remove(key);
 }
 
+CLI::App* add_plan_command(CLI::App& app, pocketfleet::plan_arguments& into) {
+  auto* plan = app.add_subcommand("plan", "How a model runs on these phones: on one, or split over several");
+  plan->add_option("MODEL", into.model, "A GGUF file; only its header is read");
+  plan->add_option("--phones", into.phones, "Memory, speed and links of the phones, as docs/groups.md says")
+      ->required();
+  plan->add_option("--context", into.context, "Tokens of context (default 4096, or the model's)")
+      ->check(CLI::Range(1, 1 << 24));
+  plan->add_option("--batch", into.batch,
+                   "Tokens of a prompt at once (default: the largest that fits of 512 to 64)")
+      ->check(CLI::Range(1, 1 << 16));
+  plan->add_option("--budget-share", into.share, "How much of a phone's memory may be used (default 0.7)")
+      ->check(CLI::Range(0.01, 1.0));
+  plan->add_option("--master", into.master, "The phone that is to be the master");
+  plan->add_option("--port", into.port, "Port of rpc-server (default 50052)")->check(CLI::Range(1, 65000));
+  plan->add_flag("--tunnel", into.tunnel, "Workers listen on 127.0.0.1 and are reached by SSH");
+  plan->add_flag("--probe", into.probe,
+                 "Connect to each worker's port from here, and plan with what comes of it");
+  plan->add_option("--probe-timeout", into.probe_timeout, "Seconds to wait for them (default 2)")
+      ->check(CLI::Range(0.01, 60.0));
+  plan->add_flag("--explain", into.explain, "Why it came out so");
+  plan->add_flag("--json", into.as_json, "For machines");
+  auto& p = into.parameters;
+  const auto size = CLI::Range(1, 1 << 24);
+  plan->add_option("--layers", p.layers, "Instead of a file: its layers")->check(CLI::Range(1, 4096));
+  plan->add_option("--embedding", p.n_embd, "Width of its layers")->check(size);
+  plan->add_option("--feed-forward", p.n_ff, "Width inside of the feed-forward part")->check(size);
+  plan->add_option("--heads", p.n_head, "Heads of attention")->check(CLI::Range(1, 65536));
+  plan->add_option("--kv-heads", p.n_head_kv, "Heads of keys and values (default: as many)")
+      ->check(CLI::Range(1, 65536));
+  plan->add_option("--vocabulary", p.n_vocab, "Words in its vocabulary")->check(size);
+  plan->add_option("--model-context", p.context, "Context that it was made for (default 4096)")->check(size);
+  plan->add_flag("--tied", p.tied, "Its embeddings are its output layer too");
+  std::vector<std::string> names;
+  for (const auto& q : pocketfleet::quantizations()) names.emplace_back(q.name);
+  plan->add_option("--quantization", into.quantization, "Of a model without a file (default Q4_K_M)")
+      ->check(CLI::IsMember(names));
+  return plan;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"One LLM server out of a drawer of Android phones", "pocketfleet"};
   app.set_version_flag("--version", POCKETFLEET_VERSION);
@@ -76,6 +115,9 @@ int run(int argc, char** argv) {
 
   pocketfleet::key_arguments key;
   const key_commands keys = add_key_commands(app, key);
+
+  pocketfleet::plan_arguments plan;
+  const auto* plan_command = add_plan_command(app, plan);
 
   pocketfleet::demo_arguments demo;
   auto* demo_command = app.add_subcommand("demo", "Serve a small fleet of simulated phones");
@@ -119,6 +161,7 @@ int run(int argc, char** argv) {
     if (*check_command) return pocketfleet::check(file);
     if (*invite_command) return pocketfleet::invite(invite);
     if (*keys.all) return run_key_command(keys, key);
+    if (*plan_command) return pocketfleet::plan(plan);
     if (*demo_command) return pocketfleet::demo(demo);
     return pocketfleet::sim_phones(sim);
   } catch (const CLI::ParseError& e) {

@@ -12,7 +12,10 @@ using make = make_setting<phone_config>;
 
 void read_host(phone_config& into, const place& from) {
   if (!from.value.is_string()) return from.refuse(check_host("").expected);
-  auto checked = check_host(from.value.get_ref<const std::string&>());
+  const auto& text = from.value.get_ref<const std::string&>();
+  auto checked = check_host(text);
+  const bool has_user = text.find('@') != std::string::npos;  // and maybe a password
+  if (!checked.expected.empty() && has_user) return from.refuse_unseen(std::move(checked.expected));
   if (!checked.expected.empty()) return from.refuse(std::move(checked.expected));
   into.host = std::move(checked.host);
 }
@@ -81,7 +84,7 @@ void read_token_digest(phone_config& into, const place& from) {
   const auto* text = from.value.get_ptr<const std::string*>();
   if (text == nullptr || text->size() != 64 ||
       text->find_first_not_of("0123456789abcdef") != std::string::npos) {
-    return from.refuse("the token's SHA-256, 64 lower-case hexadecimal digits");
+    return from.refuse_unseen("the token's SHA-256, 64 lower-case hexadecimal digits");
   }
   into.token_sha256 = *text;
 }

@@ -12,6 +12,17 @@ std::size_t index(phone_id id) {
 
 }  // namespace
 
+/// A half-open breaker's one trial comes and goes: as usable() has it, the phone would flicker.
+bool dispatcher::healthy(phone& p, time_point now) {
+  return !p.removed && !p.drained && p.state == health::up && p.engine != engine_kind::unknown &&
+         p.cut_out.state(now) != breaker_state::open && p.condition.kind(now) != rest_kind::hard;
+}
+
+bool dispatcher::any_healthy(time_point now) {
+  return std::any_of(order_.begin(), order_.end(),
+                     [&](phone_id id) { return healthy(*phones_[index(id)], now); });
+}
+
 phone_status dispatcher::look_at(phone& p, time_point now) const {
   phone_status s;
   s.config = p.config;
@@ -28,8 +39,7 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   s.resting = p.condition.reason(now);
   s.reads = p.reads;
   if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
-  s.healthy = !p.removed && !p.drained && p.state == health::up && p.engine != engine_kind::unknown &&
-              s.breaker != breaker_state::open && s.rests != rest_kind::hard;
+  s.healthy = healthy(p, now);
   if (p.removed)
     s.reason = "removed from the fleet; its last requests are being finished";
   else if (p.drained)

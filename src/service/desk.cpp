@@ -125,6 +125,11 @@ std::vector<phone_status> desk::status() {
   return dispatcher_.status(clock::now());
 }
 
+bool desk::any_healthy() {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.any_healthy(clock::now());
+}
+
 std::vector<std::shared_ptr<const phone_target>> desk::targets() {
   const std::lock_guard lock(mutex_);
   return dispatcher_.targets();

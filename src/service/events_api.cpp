@@ -79,19 +79,40 @@ json as_json(const phone_status& p, const tally::speed* its) {
 /// One of the watchers, as long as it lives.
 class seat {
  public:
-  explicit seat(std::atomic<std::size_t>& taken) : taken_(taken), number_(++taken) {}
+  seat(watchers& of, std::string key) : of_(of), key_(std::move(key)) { of_.come(key_); }
   seat(const seat&) = delete;
   seat& operator=(const seat&) = delete;
-  ~seat() { --taken_; }
-
-  bool free() const { return number_ <= events_api::most_watchers; }
+  ~seat() { of_.go(key_); }
 
  private:
-  std::atomic<std::size_t>& taken_;
-  std::size_t number_;
+  watchers& of_;
+  std::string key_;
 };
 
 }  // namespace
+
+void watchers::come(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  ++all_;
+  ++by_key_[key];
+}
+
+void watchers::go(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  --all_;
+  if (const auto its = by_key_.find(key); --its->second == 0) by_key_.erase(its);
+}
+
+std::size_t watchers::all() const {
+  const std::lock_guard lock(mutex_);
+  return all_;
+}
+
+std::size_t watchers::of(const std::string& key) const {
+  const std::lock_guard lock(mutex_);
+  const auto its = by_key_.find(key);
+  return its != by_key_.end() ? its->second : 0;
+}
 
 events_api::events_api(desk& fleet, const dispatch& runner, const tally& numbers, about more)
     : desk_(fleet),
@@ -102,7 +123,7 @@ events_api::events_api(desk& fleet, const dispatch& runner, const tally& numbers
       feed_([this] { return look(); }, [this] { return tally_.histories(clock::now()); }) {}
 
 std::vector<route> events_api::routes() {
-  return {{"/events", "GET", [this](http_call& call) { return watch(call); }}};
+  return {{"/events", "GET", [this](http_call& call) { return watch(call); }, access_level::client, false}};
 }
 
 fleet_picture events_api::look() const {
@@ -138,7 +159,7 @@ fleet_picture events_api::look() const {
       {"requests", done.requests},
       {"failed", done.failed},
       {"tokens_per_s", rounded(tokens_per_s)},
-      {"watchers", watchers_.load()},
+      {"watchers", watchers_.all()},
   };
   out.gateway["cache"] = {{"entries", cache.entries},
                           {"bytes", cache.bytes},
@@ -149,13 +170,17 @@ fleet_picture events_api::look() const {
 }
 
 task<> events_api::watch(http_call& call) {
-  const seat mine(watchers_);
+  const std::string key = call.terms ? call.terms->name : std::string();
+  const seat mine(watchers_, key);
+  const bool full = watchers_.all() > most_watchers;
   if (ending_.stop_requested()) {
     const error why(errc::shutting_down, "the gateway is going down");
     co_await refuse(call, why);
-  } else if (!mine.free()) {
-    const error why(errc::overloaded, "as many watch already as may: " + std::to_string(most_watchers), 0,
-                    seconds{5});
+  } else if (full || (call.terms && watchers_.of(key) > most_of_a_key)) {
+    const error why(errc::overloaded,
+                    full ? "as many watch already as may: " + std::to_string(most_watchers)
+                         : "as many watch with this key as may: " + std::to_string(most_of_a_key),
+                    0, seconds{5});
     co_await refuse(call, why);
   } else {
     co_await stream(call);

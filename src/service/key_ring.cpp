@@ -65,10 +65,10 @@ error key_ring::stranger(const std::string& address, bool has_key, time_point no
   return error(errc::unauthorized, "the key is not one of this gateway's");
 }
 
-result<visit> key_ring::let_in(entry& who, time_point now) {
+result<visit> key_ring::let_in(entry& who, bool takes_place, time_point now) {
   visit out;
   out.terms = who.terms;
-  if (who.terms->max_concurrency > 0) {
+  if (takes_place && who.terms->max_concurrency > 0) {
     if (*who.running >= who.terms->max_concurrency) {
       return error(errc::rate_limited,
                    "this key already has " + std::to_string(who.terms->max_concurrency) +
@@ -87,8 +87,8 @@ result<visit> key_ring::let_in(entry& who, time_point now) {
   return out;
 }
 
-result<visit> key_ring::admit(std::string_view key, access_level needed, const reply& client,
-                              time_point now) {
+result<visit> key_ring::admit(std::string_view key, access_level needed, bool takes_place,
+                              const reply& client, time_point now) {
   if (needed == access_level::open || (needed == access_level::client && !closed_)) return visit{};
   const std::lock_guard lock(mutex_);
   if (needed == access_level::admin && !any_admin_) {
@@ -100,7 +100,7 @@ result<visit> key_ring::admit(std::string_view key, access_level needed, const r
   if (who == nullptr) return stranger(client.peer(), !key.empty(), now);
   if (needed == access_level::admin && who->terms->role != key_role::admin)
     return error(errc::forbidden, "that takes an admin key");
-  return let_in(*who, now);
+  return let_in(*who, takes_place, now);
 }
 
 }  // namespace pocketfleet

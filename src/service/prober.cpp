@@ -8,8 +8,6 @@ namespace {
 
 constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
 
-constexpr int in_doubt_sooner = 10;
-
 phone_report down(std::string why) {
   return {.state = health::down, .reason = std::move(why)};
 }
@@ -87,32 +85,23 @@ task<> prober::watch(phone_id id) {
   waits_.erase(&timer);
 }
 
-/// A look that says otherwise than the ones before is soon followed by others: they tell a phone that is
-/// gone, or back, from a moment's trouble.
 duration prober::until_next_look(const memory& m) {
-  const bool in_doubt = (m.state == health::up && m.bad > 0) || (m.state == health::down && m.good > 0);
-  if (in_doubt) return std::chrono::duration_cast<duration>(settings_.interval / in_doubt_sooner);
-  std::uniform_real_distribution<double> spread(1.0 - settings_.jitter, 1.0 + settings_.jitter);
-  return std::chrono::duration_cast<duration>(settings_.interval * spread(random_));
+  std::uniform_real_distribution<double> chance(0.0, 1.0);
+  return m.looks.until_next(settings_.rules(), chance(random_));
 }
 
-/// One bad look is not the end of a phone that was up, and one good one does not bring back a phone that was
-/// down.
 void prober::conclude(const phone_target& phone, memory& m, const phone_report& found) {
   const bool good = found.state != health::down;
+  const health before = m.looks.state();
   observer_.on_probe(phone.name, good);
-  m.good = good ? m.good + 1 : 0;
-  m.bad = good ? 0 : m.bad + 1;
-  if (!good && m.state == health::up && m.bad < settings_.fall) return;
-  if (good && m.state == health::down && m.good < settings_.rise) {
-    m.looks_to_inventory = 0;  // what this look found is not taken: the next one asks again
+  if (!m.looks.note(found.state, settings_.rules())) {
+    if (good) m.looks_to_inventory = 0;  // what this look found is not taken: the next one asks again
     return;
   }
   if (!good) m.looks_to_inventory = 0;
-  if (found.state != m.state || found.reason != m.reason) {
+  if (found.state != before || found.reason != m.reason) {
     observer_.on_phone_change(phone.name, to_string(found.state), found.reason);
   }
-  m.state = found.state;
   m.reason = found.reason;
   desk_.report(phone.id, found);
 }
@@ -149,7 +138,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
   if (!version || version->status != 200) {
     // A phone that computes with all its cores may be too slow to answer a question beside it.
     const bool slow = !version && says_nothing(version.error().code, phone->id);
-    if (slow && m.state == health::up) co_return phone_report{.state = health::up};
+    if (slow && m.looks.state() == health::up) co_return phone_report{.state = health::up};
     co_return down(version ? "not Ollama's answer" : version.error().message);
   }
   phone_report out{.state = health::up, .messages = serves_messages(version->body)};
@@ -170,7 +159,7 @@ task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> ph
       m.looks_to_inventory = settings_.inventory_every - 1;
     }
   }
-  if (!out.models && m.state != health::up) co_return down("it does not say which models it has");
+  if (!out.models && m.looks.state() != health::up) co_return down("it does not say which models it has");
   co_return out;
 }
 
@@ -178,7 +167,7 @@ task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_targ
   auto health_page = co_await get(phone, "/health");
   if (!health_page || (health_page->status != 200 && health_page->status != 503)) {
     const bool slow = !health_page && says_nothing(health_page.error().code, phone->id);
-    if (slow && m.state == health::up) co_return phone_report{.state = health::up};
+    if (slow && m.looks.state() == health::up) co_return phone_report{.state = health::up};
     co_return down(health_page ? "not llama-server's answer" : health_page.error().message);
   }
   if (health_page->status == 503) {
@@ -207,7 +196,7 @@ task<phone_report> prober::look_at_llama_server(std::shared_ptr<const phone_targ
     }
   }
   if (models && models->status == 401) co_return down("it wants another key (api_key_file)");
-  if (!out.models && m.state != health::up) co_return down("it does not say which model it has");
+  if (!out.models && m.looks.state() != health::up) co_return down("it does not say which model it has");
   co_return out;
 }
 

@@ -136,7 +136,8 @@ task<session::reading> session::enter() {
   there_ = find_route(face.routes, path_of(head.target()), head.method_string());
   if (face.door == nullptr || head.method() == http::verb::options) co_return reading::done;
   const access_level needed = there_.to != nullptr ? there_.to->access : access_level::client;
-  auto admitted = face.door->admit(key_in(head), needed, *this, clock::now());
+  const bool takes_place = there_.to == nullptr || there_.to->takes_place;
+  auto admitted = face.door->admit(key_in(head), needed, takes_place, *this, clock::now());
   if (!admitted) {
     const error why = admitted.error();
     co_return co_await turn_away(why);

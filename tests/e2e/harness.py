@@ -273,7 +273,11 @@ class Gateway(Process):
         super().__init__("gateway", [*before, program(), "serve", "--phones", str(self.file), "--listen",
                                      listen, *arguments], env=env, pass_fds=pass_fds)
         with self.starting():
-            self.port = int(self.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
+            self.port = int(listen.rpartition(":")[2])  # 0: the log tells which
+            if self.port:
+                until(self.answers, "the gateway to listen")
+            else:
+                self.port = int(self.log.wait_for(r"listening on [\d.]+:(\d+)")[1])
             self.url = f"http://127.0.0.1:{self.port}"
             self.wait_healthy(len(phones) if healthy is None else healthy)
 
@@ -296,6 +300,13 @@ class Gateway(Process):
     def health(self):
         self.count("/health")
         return request(self.port, "GET", "/health", headers=self.headers).json()["phones"]
+
+    def answers(self):
+        assert self.running(), f"the gateway has ended:\n{self.log.text()}"
+        try:
+            return request(self.port, "GET", "/healthz").status == 200
+        except OSError:
+            return False
 
     def phone(self, name):
         return next(p for p in self.health() if p["name"] == name)

@@ -13,7 +13,7 @@ from harness import ROOT, program, sanitized
 SCHEMA = json.loads((ROOT / "config/phones.schema.json").read_text(encoding="utf-8"))
 SETTINGS = SCHEMA["definitions"]["gateway"]["properties"]
 PHONE = SCHEMA["definitions"]["phone"]["properties"]
-EXAMPLES = sorted((ROOT / "config").glob("*.example.json"))
+EXAMPLES = sorted((ROOT / "config").glob("phones*.example.json"))
 BY_SCHEMA = jsonschema.Draft7Validator(SCHEMA)
 
 

@@ -181,6 +181,31 @@ def test_so_many_at_once(start, keys):
     until(lambda: asked(gateway, bob).status == 200, "its place is free when it leaves")
 
 
+def watching(port, key):
+    connection = Connection(port)
+    connection.send(f"GET /events HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\n\r\n")
+    return connection.head()[0], connection
+
+
+def test_who_watches_takes_no_place(start, keys):
+    """A dashboard that is open costs no phone: the key's only request can still be made, and made while one runs."""
+    bob, alice = keys.new("bob", "--concurrency", 1), keys.new("alice")
+    gateway = with_keys(start, keys, [start.sim(1, decode_rate=20)[0].entry(max_concurrency=4)])
+    open_ones = [watching(gateway.port, bob) for _ in range(16)]
+    assert [status for status, _ in open_ones] == [200] * 16
+    stream = Connection(gateway.port)
+    stream.send(post("/ask_stream", question(tokens=4000), [f"X-API-Key: {bob}"]))
+    assert stream.head()[0] == 200
+    assert asked(gateway, bob).status == 429, "its place is taken by the stream"
+    assert watching(gateway.port, bob)[0] == 503, "one more than a key may have"
+    assert watching(gateway.port, alice)[0] == 200, "nobody else is kept out"
+    open_ones[0][1].close()
+    until(lambda: watching(gateway.port, bob)[0] == 200, "a free seat")
+    for _, connection in open_ones:
+        connection.close()
+    stream.close()
+
+
 def test_models(start, keys):
     """A key for some models: others are refused, and not shown; who names none gets the key's first."""
     alice = keys.new("alice")

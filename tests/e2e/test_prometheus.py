@@ -1,14 +1,19 @@
 """/metrics, as a real Prometheus and promtool see it."""
 import collections
 import concurrent.futures
+import json
+import statistics
 import subprocess
+import threading
+import time
 
 import pytest
 
 import engines
 from client import Connection, fresh, post, question, request
 from engines import Prometheus
-from harness import until
+from harness import Sim, program, until
+from raw.phone import HostilePhone, Ollama
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +53,134 @@ def a_bit_of_everything(gateway, phones):
     gateway.idle()
 
 
-def test_promtool_has_nothing_to_say(gateway, phones, programs):
-    a_bit_of_everything(gateway, phones)
-    text = request(gateway.port, "GET", "/metrics").text()
+def promtool_agrees(programs, text):
     done = subprocess.run([programs / "promtool", "check", "metrics"], input=text, capture_output=True, text=True,
                           timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_promtool_has_nothing_to_say(gateway, phones, programs):
+    a_bit_of_everything(gateway, phones)
+    promtool_agrees(programs, request(gateway.port, "GET", "/metrics").text())
+
+
+# ---- names in the file: no label can be made that Prometheus does not take
+
+ALLOWED = ["a b", "~'<i>{}()*;:@=+,$!|^`", "#1 ?x=y&z%", "{le=+Inf}", "n" * 64]
+REFUSED = ['qu"ote', "back\\slash", "line\nend", "tab\t", "Küche", "\u2028", "", " a", "n" * 1000]
+
+
+def test_odd_names_in_the_file(start, programs):
+    phones = start.sim(len(ALLOWED), "ollama", decode_rate=500, answer_tokens=5, model="m" * 200)
+    entries = [p.entry(name=name, model="m" * 200, aliases={"al'{ias}=": "m" * 200}) for p, name in zip(phones, ALLOWED)]
+    gateway = start.gateway(entries)
+    for _ in range(3 * len(entries)):
+        gateway.ask(model="al'{ias}=")
+    gateway.reload(entries)
+    promtool_agrees(programs, request(gateway.port, "GET", "/metrics").text())
+    seen = {dict(labels)["phone"] for (metric, labels) in gateway.metrics() if metric == "pocketfleet_attempts_total"}
+    assert seen == set(ALLOWED)
+
+
+@pytest.mark.parametrize("key", ["name", "model"])
+def test_names_that_no_label_should_have_are_refused(key, tmp_path):
+    file = tmp_path / "phones.json"
+    for name in REFUSED:
+        file.write_text(json.dumps([{"host": "127.0.0.1", key: name}]))
+        done = subprocess.run([program(), "check", str(file)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and f"phones[0].{key}" in done.stderr, (name, done.stderr)
+
+
+class OddOllama(Ollama):
+    """Says that it has models of these names."""
+
+    def page(self, path):
+        odd = {"models": [{"name": name, "digest": "0"} for name in REFUSED if name]}
+        return odd if path in ("/api/tags", "/api/ps") else super().page(path)
+
+
+def test_what_phones_call_their_models_is_no_label(start, programs):
+    phone = HostilePhone(OddOllama())
+    try:
+        entry = phone.entry()
+        del entry["model"]
+        gateway = start.gateway([entry])
+        assert any('"' in name for name in gateway.health()[0]["models"]), "it was taken in"
+        gateway.ask()
+        text = request(gateway.port, "GET", "/metrics").text()
+        promtool_agrees(programs, text)
+        assert not any(part in text for part in ("ote", "slash", "Küche", "nnnnn"))
+    finally:
+        phone.close()
+
+
+# ---- while there is much to do, or nothing to be had
+
+
+def scrape(gateway, took):
+    """The counters' sum of requests; every line has been read."""
+    began = time.monotonic()
+    samples = gateway.metrics()
+    took.append(time.monotonic() - began)
+    return sum(v for (name, _), v in samples.items() if name == "pocketfleet_requests_total"), samples
+
+
+def test_scrapes_in_a_storm(start):
+    """Many scrapers, one of which never reads, while requests come as fast as they can be asked."""
+    gateway = start.gateway(start.sim(4, slots=8), {"cache": "never", "queue": 16})
+    over, done, took = threading.Event(), collections.Counter(), []
+
+    def storm(_):
+        while not over.is_set():
+            done[gateway.ask(tokens=20).status] += 1
+
+    def scraper(_):
+        last = 0
+        for _ in range(15):
+            now, samples = scrape(gateway, took)
+            assert now >= last, "counters only go up"
+            running = sum(v for (name, _), v in samples.items() if name == "pocketfleet_phone_in_flight")
+            permits = sum(v for (name, _), v in samples.items() if name == "pocketfleet_phone_permits")
+            assert running <= permits and samples["pocketfleet_queue_length", ()] <= 16
+            last = now
+    lazy = Connection(gateway.port)
+    lazy.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+    with concurrent.futures.ThreadPoolExecutor(18) as pool:
+        asking = [pool.submit(storm, i) for i in range(8)]
+        until(lambda: sum(done.values()) > 50, "the storm")
+        scraping = [pool.submit(scraper, i) for i in range(10)]
+        try:
+            for each in scraping:
+                each.result()
+        finally:
+            over.set()
+        for each in asking:
+            each.result()
+    lazy.close()
+    print(f"{len(took)} scrapes: median {1000 * statistics.median(took):.0f} ms, longest {1000 * max(took):.0f} ms; {dict(done)}")
+    assert set(done) <= {200, 503} and done[200] > 50
+    gateway.idle()
+    assert gateway.metric("pocketfleet_requests_total", route="/ask", outcome="ok") == done[200]
+
+
+def test_scrapes_while_all_phones_are_down(start, programs):
+    sim = start.own(Sim(3))
+    gateway = start.gateway(sim.phones, {"queue_wait_s": 1, "probe_interval_s": 0.5})
+    gateway.ask()
+    sim.kill()
+    gateway.wait_healthy(0)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(gateway.ask) for _ in range(8)]
+        took = []
+        for _ in range(20):
+            _, samples = scrape(gateway, took)
+            assert [v for (name, _), v in samples.items() if name == "pocketfleet_phone_healthy"] == [0, 0, 0]
+        promtool_agrees(programs, request(gateway.port, "GET", "/metrics").text())
+        assert all(f.result().status == 503 for f in waiting)
+    print(f"median {1000 * statistics.median(took):.0f} ms, longest {1000 * max(took):.0f} ms")
+    failed = sum(v for (name, labels), v in gateway.metrics().items()
+                 if name == "pocketfleet_requests_total" and ("route", "/ask") in labels and ("outcome", "ok") not in labels)
+    assert failed == 8
 
 
 def test_a_real_prometheus(start, gateway, phones, programs, tmp_path):

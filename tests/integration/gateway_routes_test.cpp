@@ -80,7 +80,8 @@ TEST_F(guarded_gateway, without_a_key_there_is_nothing_but_what_is_said_to_be_op
     EXPECT_EQ(ask(r, std::string(with_a_body) + "X-API-Key: for clients\r\n"), 403) << r.path;
   }
   // What anybody may have. A new one is a decision: it is to be made here too.
-  const std::set<std::string> decided{"/", "/fleet/heartbeat", "/phone_setup.sh", "/ui/x"};
+  const std::set<std::string> decided{"/",    "/fleet/heartbeat", "/healthz", "/phone_setup.sh", "/readyz",
+                                      "/ui/x"};
   EXPECT_EQ(open, decided);
 }
 

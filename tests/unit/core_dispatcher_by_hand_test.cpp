@@ -37,6 +37,23 @@ TEST_F(dispatcher_test, a_drained_phone_finishes_what_it_has_and_gets_nothing_ne
   EXPECT_EQ(status("a").reason, "drained by hand");
 }
 
+TEST_F(dispatcher_test, a_fleet_is_of_use_while_one_phone_of_it_is_healthy) {
+  begin({phone_named("a"), phone_named("b")});
+  EXPECT_FALSE(d_->any_healthy(now_)) << "not looked at yet";
+  up("a");
+  EXPECT_TRUE(d_->any_healthy(now_));
+  d_->drain("a", true, now_);
+  EXPECT_FALSE(d_->any_healthy(now_));
+  up("b");
+  EXPECT_TRUE(d_->any_healthy(now_));
+  d_->hold_breaker_open("b", true, now_);
+  EXPECT_FALSE(d_->any_healthy(now_));
+  d_->hold_breaker_open("b", false, now_);
+  EXPECT_TRUE(d_->any_healthy(now_));
+  d_->configure({}, now_);
+  EXPECT_FALSE(d_->any_healthy(now_));
+}
+
 TEST_F(dispatcher_test, undraining_serves_those_who_wait) {
   begin_up({phone_named("a", 2), phone_named("b")});
   d_->drain("a", true, now_);

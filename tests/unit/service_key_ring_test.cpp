@@ -38,12 +38,12 @@ api_key key_of(const std::string& text, key_role role = key_role::client) {
 class key_ring_test : public testing::Test {
  protected:
   errc refused(std::string_view key, access_level needed = access_level::client) {
-    const auto got = ring_.admit(key, needed, client_, now_);
+    const auto got = ring_.admit(key, needed, true, client_, now_);
     EXPECT_FALSE(got.has_value()) << "it was let in";
     return got ? errc{} : got.error().code;
   }
   std::string name(std::string_view key, access_level needed = access_level::client) {
-    const auto got = ring_.admit(key, needed, client_, now_);
+    const auto got = ring_.admit(key, needed, true, client_, now_);
     EXPECT_TRUE(got.has_value()) << got.error().message;
     return got && got->terms ? got->terms->name : "nobody";
   }
@@ -85,10 +85,10 @@ TEST_F(key_ring_test, so_many_at_once) {
   api_key two = key_of("a");
   two.terms.max_concurrency = 2;
   ring_.configure({two}, true);
-  auto first = ring_.admit("a", access_level::client, client_, now_);
-  auto second = ring_.admit("a", access_level::client, client_, now_);
+  auto first = ring_.admit("a", access_level::client, true, client_, now_);
+  auto second = ring_.admit("a", access_level::client, true, client_, now_);
   EXPECT_TRUE(first && second);
-  const auto third = ring_.admit("a", access_level::client, client_, now_);
+  const auto third = ring_.admit("a", access_level::client, true, client_, now_);
   ASSERT_FALSE(third.has_value());
   EXPECT_EQ(third.error().code, errc::rate_limited);
   EXPECT_THAT(third.error().message, HasSubstr("2 requests running"));
@@ -98,13 +98,27 @@ TEST_F(key_ring_test, so_many_at_once) {
   EXPECT_EQ(name("a"), "the a");
 }
 
+TEST_F(key_ring_test, who_only_watches_takes_no_place_and_needs_none) {
+  auto key = key_of("a");
+  key.terms.max_concurrency = 1;
+  key.terms.rate_per_minute = 3;
+  ring_.configure({key}, true);
+  const auto watching = ring_.admit("a", access_level::client, false, client_, now_);
+  const auto asking = ring_.admit("a", access_level::client, true, client_, now_);
+  ASSERT_TRUE(watching && asking);
+  EXPECT_TRUE(ring_.admit("a", access_level::client, false, client_, now_)) << "its only place is taken";
+  EXPECT_EQ(ring_.admit("a", access_level::client, false, client_, now_).error().code, errc::rate_limited)
+      << "so many a minute holds all the same";
+  EXPECT_EQ(ring_.admit("b", access_level::client, false, client_, now_).error().code, errc::unauthorized);
+}
+
 TEST_F(key_ring_test, so_many_a_minute) {
   api_key some = key_of("a");
   some.terms.rate_per_minute = 3;
   some.terms.max_concurrency = 1;
   ring_.configure({some, key_of("b")}, true);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(name("a"), "the a");
-  const auto over = ring_.admit("a", access_level::client, client_, now_);
+  const auto over = ring_.admit("a", access_level::client, true, client_, now_);
   ASSERT_FALSE(over.has_value());
   EXPECT_EQ(over.error().code, errc::rate_limited);
   EXPECT_EQ(over.error().retry_after, seconds{20});
@@ -122,12 +136,12 @@ TEST_F(key_ring_test, who_guesses_is_not_listened_to_for_long) {
   EXPECT_EQ(name("a"), "the a") << "whoever has a key behind the same address is not locked out";
   EXPECT_EQ(refused(""), errc::unauthorized) << "no key is no guess";
   const somebody else_("192.168.1.10");
-  EXPECT_EQ(ring_.admit("another", access_level::client, else_, now_).error().code, errc::unauthorized);
+  EXPECT_EQ(ring_.admit("another", access_level::client, true, else_, now_).error().code, errc::unauthorized);
 }
 
 TEST_F(key_ring_test, a_key_that_is_taken_back_is_none) {
   ring_.configure({key_of("a"), key_of("b")}, true);
-  const auto running = ring_.admit("a", access_level::client, client_, now_);
+  const auto running = ring_.admit("a", access_level::client, true, client_, now_);
   ring_.configure({key_of("b")}, true);
   EXPECT_EQ(refused("a"), errc::unauthorized);
   EXPECT_EQ(running->terms->name, "the a") << "what it had begun goes on";

@@ -105,6 +105,7 @@ TEST(settings_phones, hosts_that_are_not) {
   EXPECT_THAT(in_host("pixel:11434"), HasSubstr("with the port beside it as \"port\": 11434"));
   EXPECT_THAT(in_host("[::1]:80"), HasSubstr("with the port beside it as \"port\": 80"));
   EXPECT_THAT(in_host("sam@10.0.0.1"), HasSubstr("without a user"));
+  EXPECT_THAT(in_host("http://sam:secret@10.0.0.1"), Not(HasSubstr("secret"))) << "it would stand in the log";
   EXPECT_THAT(in_host("10.0.0.1/api"), HasSubstr("without a path"));
   EXPECT_THAT(in_host("10.0.0.1?x"), HasSubstr("without a path"));
   EXPECT_THAT(in_host("my phone"), HasSubstr("without spaces"));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pocketfleet/core/api_key.hpp"
+#include "pocketfleet/core/model_shape.hpp"
 
 namespace pocketfleet {
 
@@ -43,6 +44,26 @@ struct key_arguments {
 int key_new(const key_arguments& arguments);
 int key_list(const key_arguments& arguments);
 int key_remove(const key_arguments& arguments);
+
+/// A GGUF file, or what is known of a model without one.
+struct plan_arguments {
+  std::string model{};
+  model_parameters parameters{};  ///< with 0 layers: the file
+  std::string quantization = "Q4_K_M";
+  std::string phones{};
+  std::string master{};       ///< the phone that is to be the master; empty: whoever is best
+  std::uint64_t context = 0;  ///< 0: 4096, or the model's if that is shorter
+  std::uint64_t batch = 0;    ///< 0: the largest of a few that fits
+  double share = 0.7;
+  std::uint16_t port = 50052;
+  bool tunnel = false;
+  bool probe = false;
+  double probe_timeout = 2;  ///< seconds
+  bool explain = false;
+  bool as_json = false;
+};
+/// exit_failed: there is no plan that works.
+int plan(const plan_arguments& arguments);
 
 struct demo_arguments {
   std::string listen;

@@ -24,6 +24,7 @@
 #include "pocketfleet/service/heartbeat_api.hpp"
 #include "pocketfleet/service/key_ring.hpp"
 #include "pocketfleet/service/prober.hpp"
+#include "pocketfleet/service/ready_api.hpp"
 #include "pocketfleet/service/registry.hpp"
 #include "pocketfleet/service/roster.hpp"
 #include "pocketfleet/service/static_pages.hpp"
@@ -133,6 +134,7 @@ class gateway {
   heartbeat_api heartbeats_;
   catalog_api catalog_;
   events_api events_;
+  ready_api readiness_;
   static_pages pages_;
   admin_api admin_;
   key_ring keys_;

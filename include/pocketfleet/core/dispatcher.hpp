@@ -140,6 +140,7 @@ class dispatcher {
   std::vector<phone_status> status(time_point now);
   std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< by phone_config::id
   std::optional<phone_status> status_named(std::string_view name, time_point now);
+  bool any_healthy(time_point now);                                  ///< is there a phone that gets requests?
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
   /// Of the fleet; a phone whose engine is not known yet counts as every engine.
   engine_mask engines() const;
@@ -211,6 +212,7 @@ class dispatcher {
   bool has_model(const phone& p, const want& wanted) const;
   bool serves(const phone& p, const want& wanted) const;
   bool usable(phone& p, time_point now) const;
+  static bool healthy(phone& p, time_point now);
   static bool quiet(const phone& p, time_point now);
   static standing how_good(const phone& p, time_point now);
   std::uint32_t permits(phone& p, time_point now) const;

@@ -60,6 +60,7 @@ class desk {
 
   std::vector<phone_status> status();
   std::optional<phone_status> status_named(std::string_view name);  ///< of the fleet, not of one that is gone
+  bool any_healthy();                                               ///< is there a phone that gets requests?
   std::vector<std::shared_ptr<const phone_target>> targets();
   engine_mask engines();
   engine_mask engines(std::string_view model);  ///< as dispatcher::engines()

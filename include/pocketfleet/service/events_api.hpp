@@ -1,8 +1,9 @@
 // GET /events: the fleet, live, to anybody who watches.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
+#include <map>
+#include <mutex>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -15,10 +16,26 @@
 
 namespace pocketfleet {
 
+/// How many watch, and under which keys. Used from every worker.
+class watchers {
+ public:
+  void come(const std::string& key);
+  void go(const std::string& key);
+  std::size_t all() const;
+  std::size_t of(const std::string& key) const;
+
+ private:
+  mutable std::mutex mutex_;
+  // guarded by mutex_
+  std::map<std::string, std::size_t> by_key_;  // by the key's name
+  std::size_t all_ = 0;
+};
+
 /// Owned by the application, used from every worker; outlives the workers.
 class events_api {
  public:
   static constexpr std::size_t most_watchers = 64;
+  static constexpr std::size_t most_of_a_key = 16;  ///< so that no key keeps all others out
 
   /// What of the fleet's numbers the service does not know.
   struct about {
@@ -42,7 +59,7 @@ class events_api {
   const tally& tally_;
   const about about_;
   const std::string started_;
-  std::atomic<std::size_t> watchers_{0};
+  watchers watchers_;
   std::stop_source ending_;
   fleet_feed feed_;
 };

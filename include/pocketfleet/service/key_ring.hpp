@@ -18,7 +18,7 @@ class key_ring final : public doorkeeper {
   /// `clients_need_one`: otherwise routes for clients are open, and keys are only for those of admins.
   void configure(std::vector<api_key> keys, bool clients_need_one);
 
-  result<visit> admit(std::string_view key, access_level needed, const reply& client,
+  result<visit> admit(std::string_view key, access_level needed, bool takes_place, const reply& client,
                       time_point now) override;
 
  private:
@@ -37,7 +37,7 @@ class key_ring final : public doorkeeper {
 
   entry* find(std::string_view key);
   error stranger(const std::string& address, bool has_key, time_point now);
-  static result<visit> let_in(entry& who, time_point now);
+  static result<visit> let_in(entry& who, bool takes_place, time_point now);
 
   std::atomic<bool> closed_{false};  // to clients without a key
   std::mutex mutex_;

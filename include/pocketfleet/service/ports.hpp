@@ -154,9 +154,10 @@ class doorkeeper {
   doorkeeper& operator=(const doorkeeper&) = delete;
   virtual ~doorkeeper() = default;
 
-  /// `key`: as the client shows it; empty: it shows none. Errors: unauthorized, forbidden, rate_limited.
-  virtual result<visit> admit(std::string_view key, access_level needed, const reply& client,
-                              time_point now) = 0;
+  /// `key`: as the client shows it; empty: it shows none. `takes_place`: one of those that the key has at
+  /// once. Errors: unauthorized, forbidden, rate_limited.
+  virtual result<visit> admit(std::string_view key, access_level needed, bool takes_place,
+                              const reply& client, time_point now) = 0;
 };
 
 /// One request of a client, as a handler sees it. Lives as long as the handler runs.
@@ -191,6 +192,8 @@ struct route {
   std::string_view method;  ///< "GET" (HEAD is answered too), "POST", ...
   handler run;
   access_level access = access_level::client;
+  bool takes_place =
+      true;  ///< of its key's requests at once; false: it costs no phone, and has a bound of its own
 };
 
 // ---- to whoever keeps count

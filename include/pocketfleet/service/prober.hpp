@@ -6,6 +6,7 @@
 #include <random>
 #include <unordered_set>
 
+#include "pocketfleet/core/look_memory.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/service/async.hpp"
 #include "pocketfleet/service/desk.hpp"
@@ -31,10 +32,8 @@ class prober : public std::enable_shared_from_this<prober> {
  private:
   /// What is remembered of a phone between two looks.
   struct memory {
-    health state = health::unknown;
+    look_memory looks{};
     std::string reason{};
-    unsigned good = 0;                // in a row
-    unsigned bad = 0;                 // in a row
     unsigned looks_to_inventory = 0;  // 0: this look asks for models and slots
   };
 

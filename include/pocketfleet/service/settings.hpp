@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "pocketfleet/core/look_memory.hpp"
 #include "pocketfleet/core/lru_cache.hpp"
 #include "pocketfleet/core/time.hpp"
 
@@ -32,11 +33,13 @@ struct time_limits {
 struct probe_settings {
   milliseconds interval{5'000};
   milliseconds timeout{2'000};
-  double jitter = 0.2;  ///< share of the interval, to both sides
+  double jitter = 0.2;  ///< share by which an interval may be shorter
   unsigned fall = 3;    ///< failed looks in a row until a phone is down
   unsigned rise = 2;    ///< good looks in a row until one that was down is up
   unsigned inventory_every =
       6;  ///< models and slots are looked at each so many looks, and when a phone comes up
+
+  look_rules rules() const { return {interval, jitter, fall, rise}; }
 };
 
 struct service_settings {

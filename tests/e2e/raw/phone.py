@@ -97,6 +97,7 @@ class HostilePhone:
         self.asked = 0                # questions so far
         self.answer = self.good       # what is done with the next ones: called with the Line
         self.lines = []               # all connections that have asked
+        self.keys = set()             # what has come as Authorization
         self.early = False            # answers when it has the header, not the whole request
         self._open = set()
         self._lock = threading.Lock()
@@ -159,6 +160,8 @@ class HostilePhone:
             name, _, value = field.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
+            if name.lower() == b"authorization":
+                self.keys.add(value.decode("latin-1").strip())
         path = first[1].decode()
         asks = path == self.form.route
         if not (asks and self.early) and len(stream.read(length)) < length:
