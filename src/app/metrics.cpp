@@ -183,6 +183,9 @@ metrics::metrics() {
        {"phone"});
   name(retries_, "pocketfleet_retries_total",
        "Requests to be tried again on another phone, by what went wrong.", {"reason"});
+  name(hedges_, "pocketfleet_hedges_total",
+       "Requests for which a second phone was asked because the first was late, by which of the two it was.",
+       {"outcome"});
   name(rescues_, "pocketfleet_rescues_total",
        "Tries of another phone to go on with an answer that was broken off, by what came of them.",
        {"outcome"});
@@ -275,6 +278,10 @@ void metrics::on_queue_wait(duration waited) {
 void metrics::on_retry(std::string_view reason) {
   child(retries_, reason, {}).Increment();
 }
+void metrics::on_hedge(std::string_view outcome) {
+  child(hedges_, outcome, {}).Increment();
+}
+
 void metrics::on_rescue(std::string_view outcome) {
   child(rescues_, outcome, {}).Increment();
 }

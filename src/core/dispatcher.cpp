@@ -253,7 +253,7 @@ grant dispatcher::give(const candidate& to, const want& wanted, time_point now) 
   out.alone = p.in_flight == 0;
   const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
   out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, there, {to.first_token, to.takes}, now);
-  out.late_after = p.past.late_after(out.run);
+  if (settings_.hedging) out.late_after = p.past.late_after(out.run);
   sessions_.keep(wanted.session, to.phone);
   ++p.in_flight;
   ++in_flight_;

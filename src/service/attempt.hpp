@@ -11,6 +11,7 @@
 #include "pocketfleet/service/generation.hpp"
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/service/settings.hpp"
+#include "race.hpp"
 
 namespace pocketfleet {
 
@@ -52,6 +53,17 @@ class attempt {
     model_ = model;
   }
 
+  bool goes_on() const { return begun_ != nullptr; }
+
+  /// It is one of two, and writes only if it is the first to have something to say.
+  void runs_in(race& both) { race_ = &both; }
+
+  /// The other one was sooner: ends with errc::aborted.
+  void drop();
+
+  /// It has something to say. False: it may not any more.
+  bool claim();
+
   /// Ends with errc::aborted when the generation is stopped.
   task<attempt_result> run();
 
@@ -64,6 +76,8 @@ class attempt {
   task<result<void>> listen(answer_decoder& decoder, time_point until);
   milliseconds patience() const;
   bool loads() const;
+  bool unwanted() const { return dropped_ || generation_.stop_token().stop_requested(); }
+  void begin_answer();
   const phone_target& phone() const { return *held_.phone(); }
 
   generation& generation_;
@@ -74,6 +88,8 @@ class attempt {
   const time_point deadline_;  // of the whole request
   observer& observer_;
   const std::string& traceparent_;
+  race* race_ = nullptr;
+  bool dropped_ = false;
   const begun_answer* begun_ = nullptr;
   std::string model_;
   std::unique_ptr<phone_exchange> exchange_;  // the one under way

@@ -8,6 +8,7 @@
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/wire/cache_key.hpp"
 #include "pocketfleet/wire/prefix_chain.hpp"
+#include "runner.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -119,6 +120,11 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
   story so_far;
   const retry_limits limits{settings_.attempts, j.rescue ? settings_.rescues : 0};
   const std::stop_token stop = g.stop_token();
+  const runner_maker start = [&](permit on) {
+    g.update(phase::connecting, on.phone()->name, ++so_far.number);
+    return std::make_unique<runner>(std::move(on), g, phones, j.what, settings_.times, j.deadline, observer_,
+                                    j.traceparent);
+  };
   for (;;) {
     const time_point asked_at = clock::now();
     const time_point until = std::min(asked_at + settings_.times.queue, j.deadline);
@@ -142,14 +148,17 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
       begin_anew(wanted, so_far, j);
       continue;
     }
-    permit held = std::move(*got);
+    permit held_first = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
-    g.update(phase::connecting, held.phone()->name, ++so_far.number);
     const std::size_t before = g.pieces();
-    const time_point began = clock::now();
-    attempt one(g, phones, held, j.what, settings_.times, j.deadline, observer_, j.traceparent);
-    if (so_far.begun) one.go_on_from(*so_far.begun, *name_of(*held.phone(), wanted.identity));
-    const attempt_result a = co_await one.run();
+    auto running = start(std::move(held_first));
+    if (so_far.begun)
+      running->one.go_on_from(*so_far.begun, *name_of(*running->held.phone(), wanted.identity));
+    running = co_await run_hedged(std::move(running), wanted, start);
+    permit& held = running->held;
+    attempt& one = running->one;
+    const attempt_result& a = running->result;
+    const time_point began = running->began;
     const bool progressed = g.pieces() > before;
     note(so_far, g, held, a, began, progressed);
     if (a.how) {

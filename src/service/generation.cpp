@@ -50,6 +50,11 @@ void generation::waited(milliseconds queued) {
   state_.queued = queued;
 }
 
+void generation::leads(std::string_view phone) {
+  const std::lock_guard lock(mutex_);
+  state_.phone = phone;
+}
+
 void generation::advance(phase at) {
   const std::lock_guard lock(mutex_);
   state_.at = at;

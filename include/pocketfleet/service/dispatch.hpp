@@ -1,6 +1,7 @@
 // From a question to an answer: the cache, a permit, attempts on phones, and the books.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -16,6 +17,7 @@
 namespace pocketfleet {
 
 struct attempt_result;
+struct runner;
 
 /// Where a request runs.
 struct worker_context {
@@ -84,6 +86,8 @@ class dispatch {
   };
 
   task<> produce(std::shared_ptr<generation> g, phone_client& phones, std::shared_ptr<const job> j);
+  task<std::unique_ptr<runner>> run_hedged(std::unique_ptr<runner> first, const want& wanted,
+                                           const std::function<std::unique_ptr<runner>(permit)>& make);
   task<result<void>> attempts(generation& g, phone_client& phones, const job& j);
   static void begin_anew(want& wanted, story& so_far, const job& j);
   void note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,

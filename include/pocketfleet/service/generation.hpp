@@ -45,6 +45,7 @@ class generation : public std::enable_shared_from_this<generation> {
   bool append(piece_kind kind, std::string_view text);  ///< false: over the size that is kept
   void update(phase at, std::string_view phone, unsigned attempts);
   void advance(phase at);
+  void leads(std::string_view phone);  ///< of two that were asked, this one answers
   void waited(milliseconds queued);
   void rescued(unsigned times);
   bool restart();  ///< drops what there is, to begin anew; false: some of it may be with a client

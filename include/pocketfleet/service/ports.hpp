@@ -223,6 +223,7 @@ class observer {
   virtual void on_queue_wait(duration waited) = 0;
   virtual void on_retry(std::string_view reason) = 0;
   virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone
+  virtual void on_hedge(std::string_view outcome) = 0;   ///< a second phone was asked: won, lost
   virtual void on_probe(std::string_view phone, bool good) = 0;
   virtual void on_heartbeat(std::string_view outcome) = 0;  ///< ok, stranger, or the name of an errc
   virtual void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) = 0;
