@@ -191,18 +191,20 @@ void world::begin(const start& s) {
   look_at(s.phone);
 }
 
-/// By the balancer's will: what there is of the answer goes along.
+/// By the balancer's will: what there is of the answer goes along. The phone's others are looked at by an
+/// event of its own, for whatever ends there must not be told to a balancer in the middle of its move.
 void world::leave(std::size_t r) {
   progress& p = requests_[r];
-  const std::size_t phone = *p.phone;
-  phones_[phone].what.advance(now_);
-  const job j = phones_[phone].what.take(r);
+  place& from = phones_[*p.phone];
+  from.what.advance(now_);
+  const job j = from.what.find(r) != nullptr ? from.what.take(r) : p.lost.value_or(job{});
   const auto got = j.shown ? static_cast<std::uint32_t>(j.tokens_written()) : 0;
   result_.tokens_read += j.tokens_read();
   result_.tokens_wasted += j.tokens_read() + j.tokens_written() - got;
   p.have += got;
+  p.lost.reset();
+  schedule(0, kind::phone, *p.phone, ++from.stamp);
   p.phone.reset();
-  look_at(phone);
 }
 
 /// What the request could have had of other phones' caches.
@@ -362,7 +364,8 @@ double world::displaces(std::size_t phone, std::size_t r) const {
 }
 
 double world::goes_on(std::size_t phone, std::size_t r, double answer) const {
-  const double have = requests_[r].have + phones_[*requests_[r].phone].what.written(r, now_);
+  const auto& where = requests_[r].phone;
+  const double have = requests_[r].have + (where ? phones_[*where].what.written(r, now_) : 0);
   const phone_spec& p = phones_[phone].what.spec();
   const double all = answer > 0 ? std::max(answer, have + answer / 2) : work_.requests[r].answer;
   return takes(phone, r, true, 1) + have / p.prefill + (all - have) / p.decode;
