@@ -170,7 +170,7 @@ task<> session::call_handler(const route& to) {
   call.gone = gone_.get_token();
   call.out = this;
   serving_ = true;
-  watch();
+  if (!watching_ && !std::exchange(to_be_watched_, true)) server_->watch_later(this);
   bool threw = false;
   try {
     co_await to.run(call);
@@ -216,6 +216,11 @@ std::string session::peer() const {
 }
 
 // ---- the client's leaving
+
+void session::watch_if_serving() {
+  to_be_watched_ = false;
+  if (serving_) watch();
+}
 
 /// Waits for the client to close while its request is served. A half-close counts as leaving: it cannot be
 /// told from it.

@@ -34,6 +34,9 @@ class session final : public reply, public std::enable_shared_from_this<session>
   /// Closed now; a request that is being served ends as if the client had left.
   void abandon();
 
+  /// server::watch_later() is over.
+  void watch_if_serving();
+
   // reply
   task<> send(int status, std::string_view content_type, std::string body, header_list headers) override;
   task<> fail(const error& why, header_list headers) override;
@@ -128,7 +131,8 @@ class session final : public reply, public std::enable_shared_from_this<session>
   bool cut_ = false;
   std::string pending_head_;  // begun, goes out with the first bytes
 
-  bool watching_ = false;  // a wait for the client's leaving is under way
+  bool watching_ = false;       // a wait for the client's leaving is under way
+  bool to_be_watched_ = false;  // ... will be, if the request lasts
   bool serving_ = false;        // a handler runs
   bool idle_ = true;            // between requests
   bool fresh_ = true;           // before the first
