@@ -2,6 +2,13 @@
 
 namespace pocketfleet {
 
+std::shared_ptr<const kept_answer> answers::hit(const cache_key& key) {
+  const std::lock_guard lock(mutex_);
+  auto kept = cache_.find(key, clock::now());
+  hits_ += kept ? 1U : 0U;
+  return kept;
+}
+
 answers::found answers::find(const cache_key& key, const std::shared_ptr<waker>& wake, bool each_piece,
                              const std::shared_ptr<generation>& make) {
   const std::lock_guard lock(mutex_);

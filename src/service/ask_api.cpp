@@ -29,11 +29,11 @@ task<> refuse(http_call& call, const error& why, header_list headers) {
 }
 
 task<> ask_api::ask(http_call& call) {
-  co_await answer_to(call, false);
+  return answer_to(call, false);
 }
 
 task<> ask_api::ask_stream(http_call& call) {
-  co_await answer_to(call, true);
+  return answer_to(call, true);
 }
 
 task<> ask_api::answer_to(http_call& call, bool stream) {

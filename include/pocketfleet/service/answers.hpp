@@ -37,6 +37,9 @@ class answers {
     std::shared_ptr<generation> mine{};        ///< or `make` is to be run, and ended by store() or forget()
   };
 
+  /// A finished one; null: find() is to be asked.
+  std::shared_ptr<const kept_answer> hit(const cache_key& key);
+
   /// One look, one decision: two who ask the same at the same time cannot both begin.
   found find(const cache_key& key, const std::shared_ptr<waker>& wake, bool each_piece,
              const std::shared_ptr<generation>& make);
