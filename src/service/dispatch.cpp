@@ -49,7 +49,10 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     std::string scope = how.rescue ? "" : "one phone";
     if (!how.scope.empty()) scope.append("\n").append(how.scope);
     j->key = cache_key_of(q, scope);
-    if (out.hit = answers_.hit(j->key); out.hit) return out;  // needs nothing of what follows
+    out.hit = answers_.hit(j->key);
+    // Whether a question that only one engine can take is served at all depends on the fleet.
+    if (out.hit && how.text != nullptr && j->cannot.empty()) answers_.note(*how.text, j->key);
+    if (out.hit) return out;  // needs nothing of what follows
   }
   auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
   const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);

@@ -32,8 +32,14 @@ class waiting {
         record_(r),
         wake_(std::make_shared<waker>(call.where)),
         on_gone_(call.gone, wake_up{wake_.get()}) {
+    if (what.known) {
+      asked found;
+      found.hit = what.known;
+      choices_.emplace_back(std::move(found));
+    }
     const worker_context worker{call.where, call.phones};
     ask_manner how{what.use_cache, what.stream, what.rescue, wake_, call.traceparent};
+    how.text = what.text;
     if (call.terms) {
       how.use_cache = how.use_cache && call.terms->cache != cache_scope::none;
       if (call.terms->cache == cache_scope::own) how.scope = call.terms->name;

@@ -31,6 +31,7 @@ struct ask_manner {
   std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
   std::string traceparent{};      ///< of the client's trace; empty: none
   std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
+  const cache_key* text{};        ///< digest of the request, for again(); null: it is not to be known again
 };
 
 /// What became of a question. Exactly one of the two.
@@ -49,6 +50,9 @@ class dispatch {
 
   /// Begins to answer, or finds the answer. Errors: errc::unsupported, not_served.
   result<asked> ask(const worker_context& worker, question q, const ask_manner& how);
+
+  /// The kept answer to a request of that very text that was asked before; null: read it and ask().
+  std::shared_ptr<const kept_answer> again(const cache_key& text) { return answers_.again(text); }
 
   /// Running answers end with errc::shutting_down.
   void shut_down() { shutdown_.request_stop(); }
