@@ -17,6 +17,7 @@ from contenders import Setting, cpu_seconds, memory_bytes, open_files, start, st
 
 MOST_STREAMS = 10_000
 SPARE_FILES = 1000
+MOST_OF_NGINX = 4000  # 9,500 were not all going after 40 s, and what was measured next failed too; why is not known
 TOKENS_A_SECOND = 10_000  # over all streams, however many these are
 PERMITS = 64  # the most that a phone may have
 READY_S = 40
@@ -33,9 +34,9 @@ class Held:
 
     def command(self, contender, path, body, connections, requests):
         self.serial += 1_000_000
-        return [f"{self.options.programs}/bench_load", "--port", str(contender.port), "--method", "POST", "--path", path,
-                "--body", json.dumps(body), "--connections", str(connections), "--requests", str(requests),
-                "--first", str(self.serial)]
+        return [f"{self.options.programs}/bench_load", "--port", str(contender.port), "--method", "POST",
+                "--path", path, "--body", json.dumps(body), "--connections", str(connections),
+                "--requests", str(requests), "--first", str(self.serial)]
 
     @staticmethod
     def ours(contender):
@@ -89,8 +90,8 @@ class Held:
     def run(self, programs):
         results = []
         for turn in range(min(3, self.options.rounds)):
-            names = self.contenders(programs)
             for most in self.sizes():
+                names = self.contenders(programs, most)
                 for name in names[turn % len(names):] + names[:turn % len(names)]:
                     try:
                         found = {"contender": name, "at_once": most, **self.measure(name, programs[name], most)}
@@ -131,8 +132,8 @@ class Streams(Held):
     title = f"streams: many at once, {TOKENS_A_SECOND:,} tokens a second over all of them"
     columns = (("kib", "KiB a stream"), ("cpu_us", "CPU µs/token"))
 
-    def contenders(self, programs):
-        return list(programs)
+    def contenders(self, programs, most):
+        return [name for name in programs if name != "nginx" or most <= MOST_OF_NGINX]
 
     def sizes(self):
         return sorted({min(n, self.possible()) for n in self.options.streams or (100, 1000, MOST_STREAMS)})
@@ -183,7 +184,7 @@ class Waiting(Held):
     columns = (("kib", "KiB a request"), ("cpu_us", "CPU µs to take one in"))
     PHONES = 4
 
-    def contenders(self, programs):
+    def contenders(self, programs, _most):
         return [name for name in programs if name != "nginx"]  # which has no queue
 
     def sizes(self):
