@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the gateway beside HAProxy and nginx on this machine and prints the tables of docs/performance.md.
 #
-#   scripts/bench.sh [--rounds N] [--seconds S] [--scenario NAME] [--syscalls] [--json FILE] ...
+#   scripts/bench.sh [--rounds N] [--seconds S] [--scenario NAME] [--syscalls] [--build NAME=FILE] [--json FILE] ...
 #   scripts/bench.sh --scenario fleet [--plots] [--seeds N] [--workload W] [--fleet F] [--policy P] [--json FILE] ...
 #
 # The second compares ways of choosing a phone, in virtual time (tests/bench/fleet, bench_fleet --help); --plots makes
@@ -66,6 +66,6 @@ for proxy in haproxy nginx; do
     fi
 done
 export PATH
-configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target pocketfleet bench_backend bench_load
+configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target pocketfleet bench_backend bench_load bench_choice
 say "measuring"
 exec /usr/bin/python3 tests/bench/bench.py "${arguments[@]}"

@@ -55,16 +55,22 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     return incapable(q, j->cannot);
 
   asked out;
-  auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
-  const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
-  j->rescue = how.rescue;
-  j->traceparent = how.traceparent;
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
     std::string scope = how.rescue ? "" : "one phone";
     if (!how.scope.empty()) scope.append("\n").append(how.scope);
     j->key = cache_key_of(q, scope);
+    out.hit = answers_.hit(j->key);
+    // Whether a question that only one engine can take is served at all depends on the fleet.
+    if (out.hit && how.text != nullptr && j->cannot.empty()) answers_.note(*how.text, j->key);
+    if (out.hit) return out;  // needs nothing of what follows
+  }
+  auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
+  const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
+  j->rescue = how.rescue;
+  j->traceparent = how.traceparent;
+  if (out.cacheable) {
     auto found = answers_.find(j->key, wake, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);

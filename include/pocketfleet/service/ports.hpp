@@ -46,7 +46,8 @@ class phone_exchange {
   virtual task<result<phone_response_head>> send(std::string_view method, std::string_view target,
                                                  std::string_view body, time_point deadline) = 0;
 
-  /// The next bytes of the body, valid until the next call; empty: it has ended. At the deadline: stalled.
+  /// The next bytes of the body, valid until the caller waits for anything; empty: it has ended. At the
+  /// deadline: stalled.
   virtual task<result<std::string_view>> read(time_point deadline) = 0;
 
   /// Ends whatever is waited for with errc::aborted. From the exchange's own worker.
