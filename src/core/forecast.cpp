@@ -127,6 +127,7 @@ void phone_past::place(double takes) {
 std::vector<model_speed> phone_past::speeds(time_point now) const {
   const auto rate = [](double token) { return token > 0 ? 1 / token : 0; };
   std::vector<model_speed> out;
+  out.reserve(speeds_.size());
   for (const auto& [model, speed] : speeds_)
     out.push_back({model, rate(speed.prefill()), rate(speed.decode(now)), speed.load(), speed.slowdown(now),
                    speed.answers()});
