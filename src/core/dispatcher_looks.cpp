@@ -56,6 +56,7 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   for (const auto& m : p.models) s.models.push_back(m.name);
   for (const auto& m : p.loaded) s.loaded.push_back(m.name);
   s.target = p.target;
+  s.speeds = p.past.speeds(now);
   return s;
 }
 
