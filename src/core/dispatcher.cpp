@@ -265,13 +265,14 @@ decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
   // it.
   const bool later = wanted.which != turn::first;
   ++pass_;
-  if (policy_->foresees() && !later) book_those_before(line_.place_of(wanted, now), now);
+  const bool in_vain = !permit_there(now);
+  if (policy_->foresees() && !later && !in_vain) book_those_before(line_.place_of(wanted, now), now);
   const bool would_overtake =
-      !policy_->foresees() && !later &&
+      !policy_->foresees() && !later && !in_vain &&
       std::any_of(line_.begin(), line_.place_of(wanted, now), [&](const auto& w) {
         return (w.what.which != turn::retry || retry_room()) && find_candidates(w.what, now);
       });
-  if (!would_overtake) {
+  if (!would_overtake && !in_vain) {
     if (auto got = try_grant(wanted, now)) return std::move(*got);
   }
   if (auto never = why_never(wanted, now)) return std::move(*never);
@@ -362,13 +363,23 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   return serve_queue(now);
 }
 
+/// Otherwise there is no need to go through those who wait.
+bool dispatcher::permit_there(time_point now) {
+  return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
+    phone& p = *phones_[index(id)];
+    return p.in_flight < p.config.max_concurrency && usable(p, now) && p.in_flight < permits(p, now);
+  });
+}
+
 std::vector<granted> dispatcher::serve_queue(time_point now) {
   ++pass_;
   std::vector<granted> out;
+  if (line_.empty() || !permit_there(now)) return out;
   for (auto w = line_.begin(); w != line_.end();) {
     if (auto got = try_grant(w->what, now)) {
       out.push_back({w->who, std::move(*got)});
       w = line_.served(w);
+      if (!permit_there(now)) break;
     } else {
       ++w;
     }

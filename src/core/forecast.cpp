@@ -189,6 +189,27 @@ forecast forecaster::begin(phone_past& phone, std::string_view model, const want
   return out;
 }
 
+namespace {
+
+/// Ollama does not say how much of a prompt it had read before. It is believed to be what was thought to be
+/// in its cache, if its speed is then nearer to what is known of it.
+measured as_read(measured m, const forecast& what, const learned_speed& known) {
+  if (m.cached_tokens > 0 || what.cached_bytes == 0 || m.prompt_tokens == 0 ||
+      m.prompt_time <= nanoseconds{0})
+    return m;
+  const double share = static_cast<double>(what.cached_bytes) / static_cast<double>(what.prompt_bytes);
+  const auto believed = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
+  if (believed >= m.prompt_tokens) return m;
+  const auto off = [&](std::uint64_t read) {
+    return std::abs(std::log(in_seconds(m.prompt_time) / static_cast<double>(read) / known.prefill()));
+  };
+  if (known.prefill() <= 0 || off(m.prompt_tokens - believed) < off(m.prompt_tokens))
+    m.cached_tokens = believed;
+  return m;
+}
+
+}  // namespace
+
 void forecaster::end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside,
                      time_point now) {
   std::erase_if(phone.runs_, [&](const phone_past::run& r) { return r.number == what.number; });
@@ -200,7 +221,7 @@ void forecaster::end(phone_past& phone, const forecast& what, const measured& m,
     if (phone.speeds_.size() >= most_models) phone.speeds_.erase(phone.speeds_.begin());
     own = phone.speeds_.insert(phone.speeds_.end(), {what.model, {}});
   }
-  own->speed.learn(m, (what.beside + beside) / 2, now);
+  own->speed.learn(as_read(m, what, own->speed), (what.beside + beside) / 2, now);
   if (m.first_token > nanoseconds{0})
     phone.lateness_.learn(in_seconds(m.first_token) / (what.takes.first_token + least_wait));
   learn_habits(what, m, own->speed, now);

@@ -129,6 +129,20 @@ TEST_F(forecaster_test, what_the_phone_has_read_before_is_free) {
   EXPECT_NEAR(cold - takes(fast_, next), 1000 / 50.0, 1e-6);
 }
 
+TEST_F(forecaster_test, an_engine_that_does_not_say_what_it_had_read_is_not_taken_for_a_faster_reader) {
+  serve(fast_, answer(100, 10, 1000, 50), asking(4000));
+  want w = asking(4000);
+  w.prefix = {{1, 3600}, {2, 4000}};
+  begin(fast_, w);
+  measured m = answer(100, 10, 1000, 50, 900);  // a hundred of the thousand were read
+  m.cached_tokens = 0;
+  serve(fast_, m, w);
+  EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
+  m = answer(100, 10, 1000, 50);  // nothing of it was there after all
+  serve(fast_, m, w);
+  EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
+}
+
 TEST_F(forecaster_test, a_model_that_is_not_in_memory_is_read_first) {
   measured m = answer(100, 10);
   m.load_time = seconds{12};

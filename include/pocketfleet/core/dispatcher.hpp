@@ -224,6 +224,7 @@ class dispatcher {
   void book_those_before(wait_line::iterator place, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
   grant give(const candidate& to, const want& wanted, time_point now);
+  bool permit_there(time_point now);
   std::vector<granted> serve_queue(time_point now);
   bool retry_room() const { return retries_.room(in_flight_ + line_.size()); }
   std::optional<error> why_never(const want& wanted, time_point now);
