@@ -199,8 +199,8 @@ measured as_read(measured m, const forecast& what, const learned_speed& known) {
       m.prompt_time <= nanoseconds{0})
     return m;
   const double share = static_cast<double>(what.cached_bytes) / static_cast<double>(what.prompt_bytes);
-  const auto believed = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
-  if (believed >= m.prompt_tokens) return m;
+  const auto thought = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
+  const std::uint64_t believed = std::min(thought, m.prompt_tokens - 1);  // the last one is always read
   const auto off = [&](std::uint64_t read) {
     return std::abs(std::log(in_seconds(m.prompt_time) / static_cast<double>(read) / known.prefill()));
   };
