@@ -186,6 +186,7 @@ metrics::metrics() {
   name(hedges_, "pocketfleet_hedges_total",
        "Requests for which a second phone was asked because the first was late, by which of the two it was.",
        {"outcome"});
+  for (const char* outcome : {"won", "lost"}) child(hedges_, outcome, {});
   name(rescues_, "pocketfleet_rescues_total",
        "Tries of another phone to go on with an answer that was broken off, by what came of them.",
        {"outcome"});

@@ -127,6 +127,7 @@ void phone_past::place(double takes) {
 std::vector<model_speed> phone_past::speeds(time_point now) const {
   const auto rate = [](double token) { return token > 0 ? 1 / token : 0; };
   std::vector<model_speed> out;
+  out.reserve(speeds_.size());
   for (const auto& [model, speed] : speeds_)
     out.push_back({model, rate(speed.prefill()), rate(speed.decode(now)), speed.load(), speed.slowdown(now),
                    speed.answers()});
@@ -198,8 +199,8 @@ measured as_read(measured m, const forecast& what, const learned_speed& known) {
       m.prompt_time <= nanoseconds{0})
     return m;
   const double share = static_cast<double>(what.cached_bytes) / static_cast<double>(what.prompt_bytes);
-  const auto believed = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
-  if (believed >= m.prompt_tokens) return m;
+  const auto thought = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
+  const std::uint64_t believed = std::min(thought, m.prompt_tokens - 1);  // the last one is always read
   const auto off = [&](std::uint64_t read) {
     return std::abs(std::log(in_seconds(m.prompt_time) / static_cast<double>(read) / known.prefill()));
   };

@@ -20,7 +20,7 @@ constexpr std::uint64_t default_alignment = 32;
 
 static_assert(std::endian::native == std::endian::little, "values are copied as they stand in the file");
 
-enum value_type : std::uint32_t {
+enum value_type : std::uint8_t {
   u8 = 0,
   i8 = 1,
   u16 = 2,

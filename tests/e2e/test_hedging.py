@@ -5,11 +5,12 @@ from client import counted
 from harness import until
 
 ON = {"hedging": True, "cache": "never", "probe_interval_s": 3600}
+SOON = {"first_token_timeout_s": 1, "loading_timeout_s": 1}
 
 
 def hedges(gateway):
     """By which of the two it was that answered."""
-    return {outcome: gateway.metric("pocketfleet_hedges_total", outcome=outcome) or 0 for outcome in ("won", "lost")}
+    return {outcome: gateway.metric("pocketfleet_hedges_total", outcome=outcome) for outcome in ("won", "lost")}
 
 
 def known(gateway, phones):
@@ -52,7 +53,7 @@ def test_a_stream_is_of_one_phone_only(start):
 
 def test_off_nobody_is_asked_twice(start):
     phones = start.sim(4, decode_rate=1000, prefill_rate=10000)
-    gateway = start.gateway(phones, {**ON, "hedging": False, "first_token_timeout_s": 1})
+    gateway = start.gateway(phones, {**ON, "hedging": False, **SOON})
     known(gateway, phones)
     phones[0].fault("hang")
     replies = [gateway.ask(tokens=5) for _ in range(4)]
@@ -62,7 +63,7 @@ def test_off_nobody_is_asked_twice(start):
 
 def test_with_nobody_to_spare_it_waits(start):
     phones = start.sim(2, decode_rate=1000, prefill_rate=10000)
-    gateway = start.gateway(phones, {**ON, "first_token_timeout_s": 1})
+    gateway = start.gateway(phones, {**ON, **SOON})
     known(gateway, phones)
     phones[0].fault("hang")
     assert [gateway.ask(tokens=5).content() for _ in range(2)] == [counted(5)] * 2

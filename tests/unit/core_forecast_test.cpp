@@ -136,9 +136,11 @@ TEST_F(forecaster_test, an_engine_that_does_not_say_what_it_had_read_is_not_take
   begin(fast_, w);
   measured m = answer(100, 10, 1000, 50, 900);  // a hundred of the thousand were read
   m.cached_tokens = 0;
+  w.prefix[1].hash = 3;
   serve(fast_, m, w);
   EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
   m = answer(100, 10, 1000, 50);  // nothing of it was there after all
+  w.prefix[1].hash = 4;
   serve(fast_, m, w);
   EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
 }
