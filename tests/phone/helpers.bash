@@ -97,7 +97,7 @@ on_phone() (
     for name in $(compgen -e); do export -n "${name?}"; done
     for name in $(declare -Fx | cut -d' ' -f3); do export -fn "${name?}"; done
     export "${phone_env[@]}"
-    exec "$@" </dev/null 3>&- 4>&-
+    exec env "$@" </dev/null 3>&- 4>&-
 )
 phone() { on_phone timeout -k 5 "${phone_limit:-60}" "$phone_prefix/bin/bash" "$phone_home/phone_setup.sh" "$@"; }
 
