@@ -211,6 +211,8 @@ void group_watch::watch_progress(const group_look& look, time_point now, actions
     progress_ = look.progress;
     if (moves) moved_ = now;
   }
+  // Who stands stopped explains it, and may go on yet.
+  if (std::any_of(members_.begin(), members_.end(), [](const auto& m) { return m.stopped; })) return;
   if (now - answered_ >= limits_.stall) {
     fail(group_fault::master_hung, master(), now, out);
   } else if (now - moved_ >= limits_.stall) {
@@ -259,15 +261,7 @@ group_watch::actions group_watch::tick(time_point now) {
     case group_phase::pausing:
       if (here >= pause()) start_workers(now, out);
       break;
-    case group_phase::ending:
-      if (std::none_of(members_.begin(), members_.end(), [](const auto& m) { return m.runs; })) {
-        enter(group_phase::ended, now);
-      } else if (here >= limits_.grace) {
-        for (std::size_t i = members_.size(); i-- > 0;) {
-          if (members_[i].runs) out.push_back({what::kill, i});
-        }
-      }
-      break;
+    case group_phase::ending: end_next(now, out); break;
     case group_phase::off:
     case group_phase::ended: break;
   }
@@ -278,13 +272,29 @@ group_watch::actions group_watch::end(time_point now) {
   actions out;
   if (phase_ == group_phase::ending || phase_ == group_phase::ended) return out;
   enter(group_phase::ending, now);
-  for (std::size_t i = members_.size(); i-- > 0;) {
-    if (!members_[i].runs) continue;
-    members_[i].ending = true;
-    out.push_back({what::terminate, i});
-  }
-  for (const auto& more : tick(now)) out.push_back(more);
+  for (auto& m : members_) m.ending = false;
+  end_next(now, out);
   return out;
+}
+
+/// The master first, which would abort over a worker that ends before it; after the grace by force.
+void group_watch::end_next(time_point now, actions& out) {
+  if (std::none_of(members_.begin(), members_.end(), [](const auto& m) { return m.runs; }))
+    return enter(group_phase::ended, now);
+  const bool masters_turn = members_[master()].runs;
+  const std::size_t first = masters_turn ? master() : 0;
+  const std::size_t last = masters_turn ? members_.size() : master();
+  const bool over = now - since_ >= limits_.grace;
+  for (std::size_t i = first; i < last; ++i) {
+    if (!members_[i].runs) continue;
+    if (!members_[i].ending) {
+      members_[i].ending = true;
+      since_ = now;
+      out.push_back({what::terminate, i});
+    } else if (over) {
+      out.push_back({what::kill, i});
+    }
+  }
 }
 
 }  // namespace pocketfleet

@@ -137,6 +137,16 @@ TEST_F(group, a_stopped_worker_is_unusable_at_once_and_replaced_soon) {
   EXPECT_EQ(watch.whose_fault(), b);
 }
 
+TEST_F(group, a_stopped_master_is_not_taken_for_one_that_hangs) {
+  serve();
+  look.master.state = process_state::stopped;
+  look.answers = false;
+  now += limits.stall;  // the question to it took so long
+  EXPECT_THAT(after(seconds{1}), IsEmpty());
+  EXPECT_THAT(after(seconds{10}), ElementsAre(kill_m));
+  EXPECT_EQ(watch.fault(), master_frozen);
+}
+
 TEST_F(group, tokens_that_stand_mean_a_link_that_is_down) {
   serve();
   look.busy = true;
@@ -248,15 +258,23 @@ TEST_F(group, another_version_is_named) {
 
 TEST_F(group, it_ends_the_master_first_and_then_by_force) {
   serve();
-  EXPECT_THAT(watch.end(now), ElementsAre(group_action{what::terminate, m}, group_action{what::terminate, b},
-                                          group_action{what::terminate, a}));
-  watch.exited(m, false, now);
+  EXPECT_THAT(watch.end(now), ElementsAre(group_action{what::terminate, m}));
+  EXPECT_THAT(watch.tick(now), IsEmpty());
+  EXPECT_THAT(watch.exited(m, false, now),
+              ElementsAre(group_action{what::terminate, a}, group_action{what::terminate, b}));
   watch.exited(a, false, now);
   EXPECT_THAT(watch.tick(now), IsEmpty());
   now += limits.grace;
   EXPECT_THAT(watch.tick(now), ElementsAre(kill_b));
   watch.exited(b, false, now);
   EXPECT_EQ(watch.phase(), group_phase::ended);
+}
+
+TEST_F(group, a_master_that_does_not_end_is_killed) {
+  serve();
+  watch.end(now);
+  now += limits.grace;
+  EXPECT_THAT(watch.tick(now), ElementsAre(kill_m));
 }
 
 TEST_F(group, nothing_is_started_again_while_it_ends) {

@@ -136,6 +136,7 @@ class group_watch {
   void fail(group_fault fault, std::size_t who, time_point now, actions& out);
   void blame(group_fault fault, std::size_t who, time_point now, actions& out);
   void kill(std::size_t who, actions& out);
+  void end_next(time_point now, actions& out);
   bool still_ending() const;
   milliseconds pause() const;
   void doubt(const group_look& look);
