@@ -180,9 +180,10 @@ json group_supervisor::status() const {
     if (e.healed) one["healed_after_s"] = std::chrono::duration<double>(*e.healed - e.noticed).count();
     events.push_back(std::move(one));
   }
+  const bool stopped = watch_.phase() == group_phase::serving && !watch_.usable();
   const bool faulty = watch_.fault() != group_fault::none;
   return {{"group", config_.name},
-          {"state", to_string(watch_.phase())},
+          {"state", stopped ? "healing" : to_string(watch_.phase())},
           {"usable", watch_.usable()},
           {"reason", in_words()},
           {"fault", to_string(watch_.fault())},

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "pocketfleet/core/dispatcher.hpp"
+#include "pocketfleet/core/model_name.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -56,6 +57,7 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   for (const auto& m : p.models) s.models.push_back(m.name);
   for (const auto& m : p.loaded) s.loaded.push_back(m.name);
   s.target = p.target;
+  s.group = p.group;
   return s;
 }
 
@@ -93,6 +95,24 @@ std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
   out.reserve(order_.size());
   for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
   return out;
+}
+
+std::string dispatcher::stand_in(std::string_view model, time_point now) {
+  const auto usable_for = [&](const std::string& name) {
+    return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
+      phone& p = *phones_[index(id)];
+      return std::find(p.normalized.begin(), p.normalized.end(), name) != p.normalized.end() &&
+             healthy(p, now);
+    });
+  };
+  if (model.empty() || usable_for(std::string(model))) return {};
+  for (const phone_id id : order_) {
+    const phone& p = *phones_[index(id)];
+    const bool has = std::find(p.normalized.begin(), p.normalized.end(), model) != p.normalized.end();
+    const std::string& other = p.config.group.stand_in;
+    if (has && !other.empty() && usable_for(normalized_model(other))) return other;
+  }
+  return {};
 }
 
 engine_mask dispatcher::engines() const {

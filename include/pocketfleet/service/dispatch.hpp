@@ -50,6 +50,9 @@ class dispatch {
   /// Begins to answer, or finds the answer. Errors: errc::unsupported, not_served.
   result<asked> ask(const worker_context& worker, question q, const ask_manner& how);
 
+  /// The model that answers instead of one (as a client spells it) whose group cannot now; empty: none.
+  std::string stand_in(const std::string& model);
+
   /// Running answers end with errc::shutting_down.
   void shut_down() { shutdown_.request_stop(); }
 
