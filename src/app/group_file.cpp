@@ -184,6 +184,24 @@ void read_status(group_config& into, const place& from) {
   into.status = *at;
 }
 
+void read_replan(group_config& into, const place& from) {
+  using make = make_setting<group_replan>;
+  static const std::vector<setting<group_replan>> table{
+      {"phones", [](group_replan& r, const place& at) { read_path(r.phones, at); }, nullptr},
+      {"model", [](group_replan& r, const place& at) { read_path(r.model, at); }, nullptr},
+      make::whole(
+          "context", 1, 1U << 24U, [](auto& r) -> auto& { return r.context; }),
+      make::whole(
+          "batch", 1, 1U << 16U, [](auto& r) -> auto& { return r.batch; }),
+      make::share(
+          "budget_share", 1, [](auto& r) -> auto& { return r.share; }),
+  };
+  if (!from.value.is_object()) return from.refuse(R"(an object such as {"phones": "plan.json"})");
+  read_object(into.replan, from, table);
+  if (into.replan.phones.empty())
+    from.mistakes.add(from.path_to("phones"), "nothing", "a file as for pocketfleet plan");
+}
+
 const std::vector<setting<group_config>>& group_table() {
   using g = group_config;
   static const std::vector<setting<g>> table{
@@ -199,6 +217,9 @@ const std::vector<setting<group_config>>& group_table() {
       {"api_key_file", [](g& into, const place& from) { read_path(into.api_key_file, from); }, nullptr},
       {"log_folder", [](g& into, const place& from) { read_path(into.log_folder, from); }, nullptr},
       {"status", read_status, nullptr},
+      {"replan", read_replan, nullptr},
+      group_make::flag(
+          "output_on_master", [](auto& v) -> auto& { return v.output_on_master; }),
       group_make::time(
           "look_s", 0.05, 60, [](auto& v) -> auto& { return v.interval; }),
       group_make::time(
@@ -267,6 +288,9 @@ loaded_group load_group(const std::string& file) {
   loaded_group out = parse_group(read.text);
   const auto folder = std::filesystem::path(file).parent_path();
   auto& g = out.value;
+  for (std::string* path : {&g.replan.phones, &g.replan.model}) {
+    if (!path->empty()) *path = (folder / *path).string();
+  }
   if (!g.log_folder.empty()) g.log_folder = (folder / g.log_folder).string();
   if (out.ok() && !g.api_key_file.empty()) {
     auto got = read_token((folder / g.api_key_file).string(), "api_key_file");

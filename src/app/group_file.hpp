@@ -30,6 +30,15 @@ struct group_member_config {
   std::string endpoint() const;
 };
 
+/// What is needed to plan anew when a worker is lost.
+struct group_replan {
+  std::string phones{};  ///< a file as for `pocketfleet plan`; empty: nothing is planned
+  std::string model{};   ///< the GGUF file as this machine names it; empty: as the master's does
+  std::uint64_t context = 4096;
+  std::uint64_t batch = 512;
+  double share = 0.7;
+};
+
 struct group_config {
   std::string name = "group";
   std::string model;  ///< the file, as the master's machine names it
@@ -37,6 +46,8 @@ struct group_config {
   std::vector<group_member_config> workers{};
   std::vector<unsigned> tensor_split{};  ///< one for each worker
   unsigned ngl = 0;
+  bool output_on_master = false;
+  group_replan replan{};
   std::string api_key_file{};             ///< the master's, for looking at its slots
   std::string api_key{};                  ///< read from there
   std::string log_folder{};               ///< what the processes say goes there, a file each; empty: nowhere

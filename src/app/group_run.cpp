@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "group_plan.hpp"
 #include "pocketfleet/app/commands.hpp"
 #include "pocketfleet/app/log.hpp"
 
@@ -61,12 +62,7 @@ const group_member_config& group_supervisor::config_of(std::size_t who) const {
 }
 
 int group_supervisor::run() {
-  if (!config_.log_folder.empty()) {
-    std::error_code failed;
-    std::filesystem::create_directories(config_.log_folder, failed);
-    for (std::size_t i = 0; i < members_.size(); ++i)
-      members_[i].file.open(config_.log_folder + "/" + config_of(i).name + ".log", std::ios::app);
-  }
+  open_logs();
   if (config_.status.port != 0) {
     boost::system::error_code failed;
     const tcp::endpoint at(asio::ip::make_address(config_.status.address), config_.status.port);
@@ -98,8 +94,13 @@ task<> group_supervisor::everything() {
   if (over_) co_return;
   asio::co_spawn(context_.get_executor(), reap(), asio::detached);
   asio::co_spawn(context_.get_executor(), look(), asio::detached);
-  act(watch_.begin(clock::now()));
-  co_await tick();
+  for (;;) {
+    act(watch_.begin(clock::now()));
+    co_await tick();
+    if (over_ || !next_) break;
+    take(std::move(*next_));
+    next_.reset();
+  }
 }
 
 /// A master that meets another version ends at once, and what it says of that is easily overlooked.
@@ -156,16 +157,47 @@ void group_supervisor::act(const group_watch::actions& todo) {
       case group_action::what::start: start(a.who); break;
       case group_action::what::terminate: send(a.who, SIGTERM); break;
       case group_action::what::kill: send(a.who, SIGKILL); break;
-      case group_action::what::lost:
-        log(log_level::error, "a member is lost",
-            {{"member", std::string_view(config_of(a.who).name)},
-             {"remedy",
-              "it is tried again now and then; for a group without it: pocketfleet plan without "
-              "that phone, and its numbers into the file"}});
-        break;
+      case group_action::what::lost: lose(a.who); break;
     }
   }
+  const bool ends = watch_.phase() == group_phase::ending || watch_.phase() == group_phase::ended;
+  if (next_ && !ends) return act(watch_.end(clock::now()));
   tell_of_changes();
+}
+
+void group_supervisor::lose(std::size_t who) {
+  auto next = who == watch_.master() ? result<group_config>(error(errc::bad_request, "it is the master"))
+                                     : planned_without(config_, who);
+  const std::string name = config_of(who).name;
+  if (next) {
+    next_ = std::move(*next);
+    left_out_.push_back(name);
+    log(log_level::warning, "a member is lost, the others go on without it",
+        {{"member", std::string_view(name)}});
+    return;
+  }
+  log(log_level::error, "a member is lost",
+      {{"member", std::string_view(name)},
+       {"no_plan_without_it", std::string_view(next.error().message)},
+       {"remedy",
+        "it is tried again now and then; or pocketfleet plan without it, and its numbers into the file"}});
+}
+
+/// None of the processes is left.
+void group_supervisor::take(group_config next) {
+  config_ = std::move(next);
+  watch_ = group_watch(config_.workers.size(), config_.limits);
+  members_ = std::vector<member>(config_.workers.size() + 1);
+  ++era_;
+  open_logs();
+}
+
+void group_supervisor::open_logs() {
+  if (config_.log_folder.empty()) return;
+  std::error_code failed;
+  std::filesystem::create_directories(config_.log_folder, failed);
+  for (std::size_t i = 0; i < members_.size(); ++i)
+    members_[i].file.open(config_.log_folder + "/" + config_of(i).name + ".log", std::ios::app);
 }
 
 void group_supervisor::start(std::size_t who) {
@@ -221,6 +253,7 @@ task<> group_supervisor::read_output(std::size_t who, int fd) {
 }
 
 void group_supervisor::note_line(std::size_t who, std::string line) {
+  if (who >= members_.size()) return;  // of a group that was larger
   member& m = members_[who];
   if (m.file) m.file << line << std::endl;
   constexpr std::string_view starts = "Starting RPC server";
@@ -341,6 +374,7 @@ task<> group_supervisor::look() {
   for (;;) {
     const bool starts = watch_.phase() == group_phase::master;
     if (starts || watch_.phase() == group_phase::serving) {
+      const unsigned era = era_;
       const unsigned which = watch_.members()[watch_.master()].starts;
       group_look found;
       std::string body;
@@ -352,7 +386,7 @@ task<> group_supervisor::look() {
       found.answers = status != 0;
       if (!starts && status == 200) read_slots(body, found);
       look_at_processes(found);
-      const bool same = which == watch_.members()[watch_.master()].starts &&
+      const bool same = era == era_ && which == watch_.members()[watch_.master()].starts &&
                         starts == (watch_.phase() == group_phase::master);
       if (same) act(watch_.looked(found, clock::now()));
     }

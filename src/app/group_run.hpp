@@ -70,12 +70,15 @@ class group_supervisor {
   void look_for_listeners();
   bool is_here(std::size_t who) const { return config_of(who).ssh.empty(); }
   void look_at_processes(group_look& into) const;
+  void lose(std::size_t who);
+  void take(group_config next);
+  void open_logs();
   void tell_of_changes();
   const group_member_config& config_of(std::size_t who) const;
   std::string in_words() const;
   json status() const;
 
-  const group_config& config_;
+  group_config config_;
   asio::io_context context_{1};
   group_watch watch_;
   std::vector<member> members_;
@@ -85,7 +88,10 @@ class group_supervisor {
   wait_timer ticker_;
   int exit_code_ = 0;
   bool over_ = false;
-  std::string told_{};  // of the last change
+  std::string told_{};                   // of the last change
+  std::optional<group_config> next_{};   // what is gone on with when all have ended
+  std::vector<std::string> left_out_{};  // workers that were lost
+  unsigned era_ = 0;                     // how often it was planned anew
 };
 
 }  // namespace pocketfleet

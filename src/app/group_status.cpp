@@ -171,6 +171,8 @@ json group_supervisor::status() const {
     // Of one that serves they might tell what it is asked.
     if (!m.listens) members.back()["last_lines"] = last_lines(members_[i].tail);
   }
+  for (const auto& name : left_out_)
+    members.push_back({{"name", name}, {"role", "worker"}, {"state", "lost"}});
   json events = json::array();
   for (const auto& e : watch_.events()) {
     json one{{"fault", to_string(e.fault)},
@@ -180,15 +182,20 @@ json group_supervisor::status() const {
     if (e.healed) one["healed_after_s"] = std::chrono::duration<double>(*e.healed - e.noticed).count();
     events.push_back(std::move(one));
   }
-  const bool stopped = watch_.phase() == group_phase::serving && !watch_.usable();
+  std::string_view state = to_string(watch_.phase());
+  if (watch_.phase() == group_phase::serving && !watch_.usable()) state = "healing";
+  if (watch_.phase() == group_phase::off) state = "starting";
+  if (watch_.phase() == group_phase::ending || watch_.phase() == group_phase::ended)
+    state = next_ ? "healing" : "ended";
   const bool faulty = watch_.fault() != group_fault::none;
   return {{"group", config_.name},
-          {"state", stopped ? "healing" : to_string(watch_.phase())},
+          {"state", state},
           {"usable", watch_.usable()},
           {"reason", in_words()},
           {"fault", to_string(watch_.fault())},
           {"faulty_member", faulty ? json(config_of(watch_.whose_fault()).name) : json(nullptr)},
           {"since_s", seconds_since(watch_.since())},
+          {"left_out", left_out_},
           {"members", std::move(members)},
           {"events", std::move(events)}};
 }

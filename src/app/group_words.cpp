@@ -60,6 +60,7 @@ word_list command_of(const group_config& group, std::size_t who) {
     words.insert(words.end(), {"-m", group.model, "--host", m.host, "--port", std::to_string(m.port), "--rpc",
                                joined(ends), "-ts", joined(split), "-ngl", std::to_string(group.ngl), "-sm",
                                "layer", "-fit", "off", "--slots"});
+    if (group.output_on_master) words.insert(words.end(), {"-ot", "^output\\.weight$=CPU"});
   }
   words.insert(words.end(), m.arguments.begin(), m.arguments.end());
   return wrapped(m, std::move(words), true);

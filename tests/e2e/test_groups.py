@@ -109,6 +109,41 @@ def test_a_second_master_does_not_keep_the_group_from_coming_back(start, llama_p
     assert other.running(), "who has lost its workers while it was idle learns of it at its next request"
 
 
+def test_a_worker_that_is_lost_is_left_out(start, llama_programs, slow_model, unsplit):
+    """The plan for those that are left is made with what `replan` names."""
+    marker = start.folder / "broken"
+    phones = [{"name": name, "host": f"127.0.0.{i}", "ram_mb": 2000, "role": role, **speed} for name, i, role, speed in (
+        ("master", 1, "master", {}), ("a", 2, "worker", {"gb_per_s": 10}), ("b", 3, "worker", {"gb_per_s": 10}))]
+    (start.folder / "plan.json").write_text(json.dumps(phones))
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, restarts=2, longest_pause_s=0.3,
+                            replan={"phones": "../plan.json"}, workers=[{"host": "127.0.0.2"}, {
+                                "host": "127.0.0.3", "prefix": ["sh", "-c", f'[ -e {marker} ] && exit 3; exec "$@"', "sh"]}]))
+    group.ready()
+    marker.touch()
+    group.signal_member("b", signal.SIGKILL)
+    until(lambda: group.status()["left_out"] == ["b"], "the lost worker to be left out")
+    status = group.ready()
+    assert [(m["name"], m["state"]) for m in status["members"]] == [("a", "up"), ("master", "up"), ("b", "lost")]
+    assert group.complete() == unsplit
+    command = children_of(group.pid)
+    assert any(b"-ngl\0009\0" in open(f"/proc/{pid}/cmdline", "rb").read() for pid in command)
+    assert "a member is lost, the others go on without it member=b" in group.log.text()
+
+
+def test_who_cannot_be_done_without_is_tried_again(start, llama_programs, slow_model, unsplit):
+    marker = start.folder / "broken"
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, restarts=1, longest_pause_s=0.3, workers=[
+        {"host": "127.0.0.2", "prefix": ["sh", "-c", f'[ -e {marker} ] && exit 3; exec "$@"', "sh"]}]))
+    group.ready()
+    marker.touch()
+    group.signal_member("a", signal.SIGKILL)
+    until(lambda: group.member("a")["lost"], "the worker to be lost")
+    assert 'no_plan_without_it="the file has no \\"replan\\""' in group.log.text()
+    marker.unlink()
+    group.ready()
+    assert group.complete() == unsplit
+
+
 def test_another_build_is_named_and_nothing_is_started(start, llama_programs, slow_model):
     group = start.own(Group(start.folder / "group", llama_programs, slow_model, workers=[
         {"host": "127.0.0.2", "version": ["echo", "version: 0.6.0 (build 11000)"]}, {"host": "127.0.0.3"}]))
