@@ -36,6 +36,7 @@ std::string proc(pid_t pid, std::string_view what) {
   ::dup2(in, STDIN_FILENO);
   ::dup2(out, STDOUT_FILENO);
   ::dup2(out, STDERR_FILENO);
+  ::close_range(STDERR_FILENO + 1, ~0U, 0);  // sockets of ours have no mark that they end here
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

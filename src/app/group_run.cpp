@@ -228,7 +228,7 @@ void group_supervisor::start(std::size_t who) {
 void group_supervisor::send(std::size_t who, int signal) {
   member& m = members_[who];
   if (m.pid <= 0) return;
-  if (signal == SIGTERM && !is_here(who) && m.held >= 0) {  // SSH hands on no signal
+  if (!is_here(who) && m.held >= 0) {  // SSH hands on no signal
     ::close(m.held);
     m.held = -1;
   }

@@ -97,20 +97,21 @@ std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
   return out;
 }
 
+/// A phone that has just failed is as good as none: it may be a group that nobody has found down yet.
 std::string dispatcher::stand_in(std::string_view model, time_point now) {
-  const auto usable_for = [&](const std::string& name) {
+  const auto can = [&](std::string_view name) {
     return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
       phone& p = *phones_[index(id)];
-      return std::find(p.normalized.begin(), p.normalized.end(), name) != p.normalized.end() &&
-             healthy(p, now);
+      const bool has = std::find(p.normalized.begin(), p.normalized.end(), name) != p.normalized.end();
+      return has && !p.suspect && healthy(p, now);
     });
   };
-  if (model.empty() || usable_for(std::string(model))) return {};
+  if (model.empty() || can(model)) return {};
   for (const phone_id id : order_) {
     const phone& p = *phones_[index(id)];
     const bool has = std::find(p.normalized.begin(), p.normalized.end(), model) != p.normalized.end();
     const std::string& other = p.config.group.stand_in;
-    if (has && !other.empty() && usable_for(normalized_model(other))) return other;
+    if (has && !other.empty() && can(normalized_model(other))) return other;
   }
   return {};
 }

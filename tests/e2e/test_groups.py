@@ -169,6 +169,38 @@ def test_nobody_is_left_behind(group, how):
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "all of them to be gone")
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_runs_elsewhere_ends_with_its_connection(start, llama_programs, slow_model, unsplit, how):
+    """A shell in a session of its own, which no signal reaches, in the place of SSH's other end."""
+    shell = ["setsid", "--wait", "sh", "-c"]
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, workers=[
+        {"host": "127.0.0.2", "ssh": shell}, {"host": "127.0.0.3", "ssh": shell}]))
+    group.ready()
+    assert group.complete() == unsplit
+
+    def there(worker):
+        words = f"-H\0{worker['host']}\0-p\0{worker['port']}\0".encode()
+        for entry in os.listdir("/proc"):
+            try:
+                if entry.isdigit() and words in open(f"/proc/{entry}/cmdline", "rb").read():
+                    return int(entry)
+            except OSError:
+                pass
+        return None
+    a, b = group.config["workers"]
+    os.kill(there(a), signal.SIGKILL)
+    group.noticed("worker_dead", "a")
+    group.healed()
+    assert group.complete() == unsplit
+    os.kill(group.pid_of("b"), signal.SIGKILL)  # the connection, not the worker
+    group.noticed("worker_dead", "b")
+    group.healed()
+    assert group.complete() == unsplit
+    group.signal(how)
+    group.wait()
+    until(lambda: not there(a) and not there(b), "the workers to have ended")
+
+
 def check(folder, **change):
     file = folder / "group.json"
     whole = {"model": "m.gguf", "master": {"host": "192.168.1.2"}, "workers": [{"host": "192.168.1.3"}],
@@ -196,7 +228,7 @@ def test_the_example_is_good():
 
 def test_in_namespaces(llama_programs, slow_model, unsplit, tmp_path):
     """What takes a network of its own, without root: groups_in_namespaces.py, in one."""
-    may = subprocess.run(["unshare", "-Urn", "true"], capture_output=True, text=True)
+    may = subprocess.run(["unshare", "-Urn", "ip", "link", "add", "br0", "type", "bridge"], capture_output=True, text=True)
     if may.returncode != 0:
         engines.required(f"no network namespaces without root: {may.stderr.strip()}")
     done = subprocess.run(

@@ -39,6 +39,13 @@ TEST_F(dispatcher_group, its_stand_in_does_while_it_is_down) {
   EXPECT_EQ(d_->stand_in("big:latest", now_), "");
 }
 
+TEST_F(dispatcher_group, it_does_as_soon_as_the_group_has_failed) {
+  settle(take(model("big:latest")), verdict::failure);
+  EXPECT_EQ(d_->stand_in("big:latest", now_), "Small");
+  report("big", good({"big"}, llama));
+  EXPECT_EQ(d_->stand_in("big:latest", now_), "") << "seen well since";
+}
+
 TEST_F(dispatcher_group, a_stand_in_that_cannot_is_none) {
   report("big", bad(health::down));
   report("phone", bad(health::down));
