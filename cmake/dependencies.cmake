@@ -9,6 +9,11 @@ find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
 find_library(MIMALLOC mimalloc REQUIRED)
 
+find_library(XXHASH xxhash REQUIRED)
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
+add_library(xxhash UNKNOWN IMPORTED)
+set_target_properties(xxhash PROPERTIES IMPORTED_LOCATION ${XXHASH} INTERFACE_INCLUDE_DIRECTORIES ${XXHASH_INCLUDE})
+
 find_library(QRENCODE qrencode REQUIRED)
 find_path(QRENCODE_INCLUDE qrencode.h REQUIRED)
 add_library(qrencode UNKNOWN IMPORTED)

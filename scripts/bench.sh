@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Measures the gateway beside HAProxy and nginx on this machine and prints the tables of docs/performance.md.
 #
-#   scripts/bench.sh [--rounds N] [--seconds S] [--scenario NAME] [--syscalls] [--json FILE] ...
+#   scripts/bench.sh [--rounds N] [--seconds S] [--scenario NAME] [--syscalls] [--build NAME=FILE] [--json FILE] ...
+#   scripts/bench.sh --scenario fleet [--plots] [--seeds N] [--workload W] [--fleet F] [--policy P] [--json FILE] ...
+#
+# The second compares ways of choosing a phone, in virtual time (tests/bench/fleet, bench_fleet --help); --plots makes
+# the pictures of docs/images from it and installs what draws them.
 #
 # Installs what is missing and builds release first; HAProxy and nginx, where they are not installed, are unpacked into
 # ~/.cache/pocketfleet ($POCKETFLEET_CACHE), without root. The tables go to stdout, all else to stderr. Fails if an
@@ -19,10 +23,18 @@ fi
 
 # From the caller's folder, since the program runs in the project's.
 arguments=()
+fleet=0 plots=0 json=''
 while (($#)); do
     if [[ $1 == --json && -n ${2:-} ]]; then
-        arguments+=(--json "$(readlink -m "$2")")
+        json=$(readlink -m "$2")
+        arguments+=(--json "$json")
         shift 2
+    elif [[ "$1 ${2:-}" == "--scenario fleet" ]]; then
+        fleet=1
+        shift 2
+    elif [[ $1 == --plots ]]; then
+        plots=1
+        shift
     else
         arguments+=("$1")
         shift
@@ -30,6 +42,19 @@ while (($#)); do
 done
 
 cd "$root"
+if ((fleet)); then
+    scripts/install_deps.sh >&2
+    ((!plots)) || scripts/install_deps.sh plots >&2
+    configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target bench_fleet
+    if ((plots)) && [[ -z $json ]]; then
+        json=$root/build/release/fleet.json
+        arguments+=(--json "$json")
+    fi
+    build/release/bench_fleet "${arguments[@]}"
+    ((!plots)) || /usr/bin/python3 scripts/plot_fleet.py "$json"
+    exit
+fi
+((!plots)) || die "--plots is for --scenario fleet"
 scripts/install_deps.sh bench >&2
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 for proxy in haproxy nginx; do
@@ -41,6 +66,6 @@ for proxy in haproxy nginx; do
     fi
 done
 export PATH
-configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target pocketfleet bench_backend bench_load
+configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target pocketfleet bench_backend bench_load bench_choice
 say "measuring"
 exec /usr/bin/python3 tests/bench/bench.py "${arguments[@]}"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that are needed and not there yet.
 #
-#   scripts/install_deps.sh [build|test|bench|fuzz]
+#   scripts/install_deps.sh [build|test|bench|fuzz|plots]
 #
 #   build   what compiles the program (the default)
 #   test    that, and what runs the tests
 #   bench   the same: what measures is built with the tests
 #   fuzz    that, and the compiler that has libFuzzer
+#   plots   what compiles the program, and what draws the pictures of scripts/bench.sh --scenario fleet --plots
 #
 # Needs root, or sudo, only if something is missing. None of these packages starts a service.
 set -euo pipefail
@@ -14,7 +15,8 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
 
 packages=(g++ cmake ninja-build ccache pkg-config python3 dpkg-dev libboost1.81-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
-    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev)
+    prometheus-cpp-dev libssl-dev libsimdjson-dev libmimalloc-dev libqrencode-dev libsystemd-dev
+    libxxhash-dev)
 tools=(g++ cmake ninja pkg-config python3)
 readonly for_tests=(libgtest-dev libgmock-dev python3-pytest python3-jsonschema curl
     adb bats bats-assert bats-support shellcheck openssh-client zbar-tools debootstrap chromium
@@ -35,11 +37,12 @@ case $what in
         packages+=("${for_tests[@]}" "${for_fuzzing[@]}")
         tools+=("${test_tools[@]}" clang++-16)
         ;;
+    plots) packages+=(python3-matplotlib) ;;
     -h | --help)
         sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
         exit
         ;;
-    *) die "'$what' is not one of: build, test, bench, fuzz" ;;
+    *) die "'$what' is not one of: build, test, bench, fuzz, plots" ;;
 esac
 
 system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}") || system=unknown

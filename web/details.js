@@ -19,6 +19,10 @@ function battery(p) {
   return p.charging === null ? percent(p.battery) : `${percent(p.battery)}, ${p.charging ? "charging" : "not charging"}`;
 }
 
+function slowed(p) {
+  return p.slowdown < 0.9 ? `, ${percent(100 * p.slowdown)} of its best` : "";
+}
+
 const facts = [
   ["Address", (p) => p.address],
   ["Engine", (p) => p.engine],
@@ -30,6 +34,8 @@ const facts = [
   ["Breaker", (p) => p.breaker],
   ["Tokens/s now", (p) => rate(p.tokens_per_s)],
   ["Last answer", (p) => (p.answer_tokens_per_s === null ? "–" : `${rate(p.answer_tokens_per_s)} tokens/s`)],
+  ["Learned speed", (p) => (p.learned_tokens_per_s === null ? "–" : `${rate(p.learned_tokens_per_s)} tokens/s${slowed(p)}`)],
+  ["Reads prompts", (p) => (p.learned_prompt_tokens_per_s === null ? "–" : `${rate(p.learned_prompt_tokens_per_s)} tokens/s`)],
   ["First token", (p) => time(p.first_token_ms)],
   ["Answers", (p) => `${count(p.answers)}, ${count(p.failures)} failed`],
   ["Temperature", (p) => degrees(p.temperature)],

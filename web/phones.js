@@ -22,6 +22,13 @@ const columns = [
   {key: "battery", words: "Battery", before: (a, b) => most(a.battery) - most(b.battery)},
 ];
 
+/** What the phone has shown it can do; how much of its best that is, where it is less. */
+function learnedOf(p) {
+  if (p.learned_tokens_per_s === null || p.learned_tokens_per_s === undefined) return "";
+  const share = p.slowdown < 0.9 ? `, ${percent(100 * p.slowdown)}` : "";
+  return `can ${rate(p.learned_tokens_per_s)}${share}`;
+}
+
 class Row {
   constructor(phone, open) {
     this.phone = phone;
@@ -40,6 +47,7 @@ class Row {
     this.pips.setAttribute("aria-hidden", "true");
     this.tokens = make("span", "number");
     this.spark = new Spark();
+    this.learned = make("span", "under");
     this.first = make("span", "number");
     this.warmth = make("span", "number");
     this.level = make("span");
@@ -49,7 +57,7 @@ class Row {
     this.battery = make("span", "number", this.bolt, this.level);
     const parts = {
       name: [this.button, this.under], state: [this.words, this.reason], breaker: [this.breaker],
-      running: [this.running, this.pips], tokens: [this.tokens, this.spark.element], first: [this.first],
+      running: [this.running, this.pips], tokens: [this.tokens, this.spark.element, this.learned], first: [this.first],
       warmth: [this.warmth], battery: [this.battery],
     };
     this.element = make("tr");
@@ -81,6 +89,8 @@ class Row {
     say(this.running, `${count(p.inflight)} of ${count(p.permits)}`);
     this._pips(p);
     say(this.tokens, rate(p.tokens_per_s));
+    say(this.learned, learnedOf(p));
+    this.learned.classList.toggle("hot", p.slowdown !== null && p.slowdown < 0.7);
     say(this.first, time(p.first_token_ms));
     say(this.warmth, degrees(p.temperature));
     this.warmth.classList.toggle("hot", p.temperature >= 40);

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <array>
+#include <cstdio>
 #include <iostream>
 #include <thread>
 
@@ -97,6 +99,24 @@ tint state_tint(const json& phone) {
   return word == "down" || word == "cut off" ? tint::bad : tint::warning;
 }
 
+/// With the model that it has answered with most; how much slower it is than it could be, if it is.
+std::string learned_speed_of(const json& phone) {
+  const json& all = phone.value("speeds", json::array());
+  const json* most = nullptr;
+  for (const json& each : all) {
+    if (!each.is_object() || !each.value("decode_tokens_per_s", json()).is_number()) continue;
+    if (most == nullptr || number_of(each, "answers") > number_of(*most, "answers")) most = &each;
+  }
+  if (most == nullptr) return {};
+  std::array<char, 48> text{};
+  std::snprintf(text.data(), text.size(), "%.1f/s", most->at("decode_tokens_per_s").get<double>());
+  std::string out = text.data();
+  const json share = most->value("slowdown", json());
+  if (!share.is_number() || share.get<double>() > 0.9) return out;
+  std::snprintf(text.data(), text.size(), " (%.0f %%)", 100 * share.get<double>());
+  return out + text.data();
+}
+
 // ---- commands
 
 void show_phones(const client_arguments& given) {
@@ -107,6 +127,7 @@ void show_phones(const client_arguments& given) {
                     {"STATE"},
                     {"RUNNING", true},
                     {"WEIGHT", true},
+                    {"SPEED", true},
                     {"BREAKER"},
                     {"ENGINE"},
                     {"MODEL"},
@@ -123,6 +144,7 @@ void show_phones(const client_arguments& given) {
                {state_word(p), state_tint(p)},
                std::to_string(number_of(p, "inflight")) + "/" + std::to_string(number_of(p, "permits")),
                std::to_string(number_of(p, "weight")),
+               learned_speed_of(p),
                {held ? "held open" : breaker, breaker == "closed" ? tint::none : tint::bad},
                text_of(p, "engine"),
                text_of(p, "model"),

@@ -46,5 +46,6 @@ tint state_tint(const json& phone);
 std::string text_of(const json& phone, const char* key);
 std::uint64_t number_of(const json& phone, const char* key);
 std::string address_of(const json& phone);
+std::string learned_speed_of(const json& phone);  ///< "11.3/s", "6.1/s (54 %)"; empty: not known
 
 }  // namespace pocketfleet

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <ctime>
 #include <iostream>
-#include <map>
 
 #include "client_commands.hpp"
 
@@ -23,7 +22,6 @@ constexpr seconds patience{5};
 struct numbers {
   double requests = 0;
   double tokens = 0;
-  std::map<std::string, double, std::less<>> speed{};  // tokens a second of its last answer, by phone
 };
 
 struct look {
@@ -59,7 +57,6 @@ numbers read_metrics(std::string_view text) {
     const double value = std::strtod(std::string(line.substr(space + 1)).c_str(), nullptr);
     if (name == "pocketfleet_requests_total" && is_question(label(labels, "route"))) out.requests += value;
     if (name == "pocketfleet_answer_tokens_total") out.tokens += value;
-    if (name == "pocketfleet_phone_tokens_per_second") out.speed[std::string(label(labels, "phone"))] = value;
   }
   return out;
 }
@@ -112,14 +109,12 @@ std::string summary(const look& now, const look* before) {
   return out;
 }
 
-void add_row(text_table& table, const json& p, const numbers& counted) {
-  const std::string name = text_of(p, "name");
-  const auto speed = counted.speed.find(name);
-  table.add({name,
+void add_row(text_table& table, const json& p) {
+  table.add({text_of(p, "name"),
              {state_word(p), state_tint(p)},
              std::to_string(number_of(p, "inflight")) + "/" + std::to_string(number_of(p, "permits")),
              std::to_string(number_of(p, "weight")),
-             speed == counted.speed.end() ? "" : rounded(speed->second, "/s", 1),
+             learned_speed_of(p),
              reading(p, "temperature_c", " C"),
              reading(p, "battery_level", " %"),
              text_of(p, "model"),
@@ -164,7 +159,7 @@ std::vector<std::string> drawn(const look& now, const look* before, const std::s
                     {"BATTERY", true},
                     {"MODEL"},
                     {"WHY"}});
-  for (std::size_t i = 0; i < std::min(fit, phones.size()); ++i) add_row(table, phones[i], now.counted);
+  for (std::size_t i = 0; i < std::min(fit, phones.size()); ++i) add_row(table, phones[i]);
   for (auto& line : table.lines(colour, room.width)) out.push_back(std::move(line));
   if (phones.size() > fit) out.push_back("... and " + std::to_string(phones.size() - fit) + " more");
   return out;

@@ -153,6 +153,8 @@ int run(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   sim_command->add_option("--load-ms", sim.load_ms, "Time to load the model");
   sim_command->add_option("--slots", sim.slots, "Requests at once")->check(CLI::Range(1, 64));
+  sim_command->add_option("--prompt-cache", sim.prompt_cache,
+                          "false: every prompt is read from its beginning");
   sim_command->add_option("--answer-tokens", sim.answer_tokens, "Length of an answer without a limit");
   sim_command->add_option("--context", sim.context, "Tokens that a slot has room for")
       ->check(CLI::Range(16, 1 << 20));

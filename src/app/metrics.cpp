@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "pocketfleet/core/once_each.hpp"
+#include "pocketfleet/service/shown_speed.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -108,6 +109,22 @@ void add_phones(table& t, const std::vector<const phone_status*>& phones) {
        [](const phone_status& p) {
          return p.rests == rest_kind::hard ? 1.0 : p.rests == rest_kind::spare ? 0.5 : 0.0;
        });
+  const auto learned = [&](const char* name, const char* help, auto value) {
+    t.begin(name, help, gauge);
+    for (const auto* p : phones) {
+      const auto its = shown_speed(*p);
+      if (its && value(*its) > 0) t.add(value(*its), {{"phone", p->config.name}});
+    }
+  };
+  learned("pocketfleet_phone_decode_tokens_per_second",
+          "Tokens of an answer that the phone makes in a second with its own model, as learned.",
+          [](const model_speed& s) { return s.decode; });
+  learned("pocketfleet_phone_prefill_tokens_per_second",
+          "Tokens of a prompt that the phone reads in a second with its own model, as learned.",
+          [](const model_speed& s) { return s.prefill; });
+  learned("pocketfleet_phone_slowdown_ratio",
+          "The phone's present speed as a share of its own best: 1 is cool, 0.5 half as fast.",
+          [](const model_speed& s) { return s.decode > 0 ? s.slowdown : 0; });
   const auto known = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
     for (const auto* one : phones) {
@@ -174,6 +191,9 @@ metrics::metrics() {
        {"phone"});
   name(retries_, "pocketfleet_retries_total",
        "Requests to be tried again on another phone, by what went wrong.", {"reason"});
+  name(hedges_, "pocketfleet_hedges_total",
+       "Requests for which a second phone was asked because the first was late, by which of the two it was.",
+       {"outcome"});
   name(rescues_, "pocketfleet_rescues_total",
        "Tries of another phone to go on with an answer that was broken off, by what came of them.",
        {"outcome"});
@@ -266,6 +286,10 @@ void metrics::on_queue_wait(duration waited) {
 void metrics::on_retry(std::string_view reason) {
   child(retries_, reason, {}).Increment();
 }
+void metrics::on_hedge(std::string_view outcome) {
+  child(hedges_, outcome, {}).Increment();
+}
+
 void metrics::on_rescue(std::string_view outcome) {
   child(rescues_, outcome, {}).Increment();
 }

@@ -150,6 +150,10 @@ const std::vector<setting<gateway_settings>>& gateway_table() {
           "retry_share", 1, [](auto& g) -> auto& { return g.dispatch.retry_share; }),
       make::whole(
           "retry_floor", 0, 1000, [](auto& g) -> auto& { return g.dispatch.retry_floor; }),
+      make::flag(
+          "hedging", [](auto& g) -> auto& { return g.dispatch.hedging; }),
+      make::share(
+          "hedge_share", 1, [](auto& g) -> auto& { return g.dispatch.hedge_share; }),
 
       // how long
       make::time(

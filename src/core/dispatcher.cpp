@@ -105,6 +105,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
       if (normalized_model(a.behind) == own) p.normalized.push_back(normalized_model(a.name));
     }
   }
+  p.own_model = target->model.empty() ? std::string{} : normalized_model(target->model);
   p.target = std::move(target);
 }
 
@@ -128,6 +129,9 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   const bool other_engine = found.engine != engine_kind::unknown && found.engine != p.engine;
   const bool changed = other_engine || found.models || found.loaded;
   if (found.state == health::up) p.suspect = false;
+  // Its engine has been started anew, or has put its model away.
+  if (found.state != health::up || other_engine || (found.loaded && found.loaded->empty()))
+    p.past.prefixes.forget();
   p.state = found.state;
   p.reason = found.reason;
   if (other_engine) {
@@ -194,11 +198,13 @@ std::uint32_t dispatcher::permits(phone& p, time_point now) const {
   return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
 }
 
-/// Fills candidates_ with the phones that could take it now and stand best. Those that have just failed are
-/// taken for a retry, which may be its last, only if no other could take it later either, and never for a
-/// rescue, whose client has half an answer and will rather wait.
+/// Fills candidates_ with the phones that could take it now and stand best; for a policy that foresees, with
+/// all that are usable. Those that have just failed are taken for a retry, which may be its last, only if no
+/// other could take it later either, and never for a rescue, whose client has half an answer and will rather
+/// wait.
 bool dispatcher::find_candidates(const want& wanted, time_point now) {
   candidates_.clear();
+  const bool foresees = policy_->foresees();
   bool better_there = false;  // than a suspect: usable, if not free
   standing best = standing::suspect;
   for (const phone_id id : order_) {
@@ -206,52 +212,75 @@ bool dispatcher::find_candidates(const want& wanted, time_point now) {
     if (!serves(p, wanted) || contains(wanted.avoid, id) || !usable(p, now)) continue;
     const standing its = how_good(p, now);
     better_there = better_there || its != standing::suspect;
-    if (its > best || (its == standing::suspect && wanted.which == turn::rescue)) continue;
+    const bool only_if_alone = its == standing::suspect && wanted.which != turn::first;
+    if (only_if_alone && (wanted.which == turn::rescue || better_there)) continue;
+    if (foresees) {
+      if (its < best && wanted.which != turn::first && best == standing::suspect) candidates_.clear();
+      best = std::min(best, its);
+      candidates_.push_back(foreseen(p, wanted, its, now));
+      continue;
+    }
     const std::uint32_t limit = permits(p, now);
-    if (p.in_flight >= limit) continue;
+    if (its > best || p.in_flight >= limit) continue;
     if (its < best) {
       best = its;
       candidates_.clear();
     }
-    const double weight = 100.0 * p.config.weight * p.cut_out.ramp(now);
-    candidates_.push_back({id, static_cast<std::uint32_t>(weight), p.in_flight, limit, &p.credit});
+    candidates_.push_back({id, weight(p, now), p.in_flight, limit, &p.credit});
   }
   if (wanted.which == turn::retry && better_there && best == standing::suspect) candidates_.clear();
   return !candidates_.empty();
 }
 
 std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
-  if (!find_candidates(wanted, now)) return std::nullopt;
   const bool retry = wanted.which == turn::retry;
-  if (retry && !retries_.take(in_flight_ + queue_.size())) return std::nullopt;
-  phone& chosen = *phones_[index(candidates_[policy_->pick(candidates_)].phone)];
-  const bool trial = chosen.cut_out.begin(now);
-  ++chosen.in_flight;
+  if ((retry && !retry_room()) || !find_candidates(wanted, now)) return std::nullopt;
+  const candidate& best = choose(wanted);
+  phone& chosen = *phones_[index(best.phone)];
+  if (best.free_in > 0) {
+    chosen.past.place(best.takes);
+    return std::nullopt;
+  }
+  if (retry) retries_.take(in_flight_ + line_.size());
+  grant out = give(best, wanted, now);
+  out.retry = retry;
+  return out;
+}
+
+/// That phone's permit.
+grant dispatcher::give(const candidate& to, const want& wanted, time_point now) {
+  phone& p = *phones_[index(to.phone)];
+  grant out{.phone = p.target, .since = now, .known = p.known};
+  out.trial = p.cut_out.begin(now);
+  out.alone = p.in_flight == 0;
+  const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
+  out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, there, {to.first_token, to.takes}, now);
+  if (settings_.hedging) out.late_after = p.past.late_after(out.run);
+  sessions_.keep(wanted.session, to.phone);
+  ++p.in_flight;
   ++in_flight_;
-  return grant{chosen.target, now, chosen.known, retry, trial, chosen.in_flight == 1};
+  return out;
 }
 
 decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
   // A breaker may have become half-open by time alone: who came later must not overtake those who wait for
   // it.
   const bool later = wanted.which != turn::first;
-  const bool would_overtake = !later && std::any_of(queue_.begin(), queue_.end(), [&](const waiter& w) {
-    return (w.what.which != turn::retry || retry_room()) && find_candidates(w.what, now);
-  });
-  if (!would_overtake) {
+  ++pass_;
+  const bool in_vain = !permit_there(now);
+  if (policy_->foresees() && !later && !in_vain) book_those_before(line_.place_of(wanted, now), now);
+  const bool would_overtake =
+      !policy_->foresees() && !later && !in_vain &&
+      std::any_of(line_.begin(), line_.place_of(wanted, now), [&](const auto& w) {
+        return (w.what.which != turn::retry || retry_room()) && find_candidates(w.what, now);
+      });
+  if (!would_overtake && !in_vain) {
     if (auto got = try_grant(wanted, now)) return std::move(*got);
   }
   if (auto never = why_never(wanted, now)) return std::move(*never);
-  if (later) {
-    const auto place = std::find_if(queue_.begin(), queue_.end(),
-                                    [](const waiter& w) { return w.what.which == turn::first; });
-    queue_.insert(place, {who, wanted});
-    return queued{};
-  }
-  if (queue_.size() >= settings_.queue_capacity) {
+  if (!later && line_.size() >= settings_.queue_capacity)
     return error(errc::queue_full, "all phones are busy and the queue is full", 0, expected_wait());
-  }
-  queue_.push_back({who, wanted});
+  line_.join(who, wanted, now);
   return queued{};
 }
 
@@ -310,13 +339,6 @@ std::string dispatcher::models_there() const {
   return text;
 }
 
-bool dispatcher::cancel(ticket who) {
-  const auto found = std::find_if(queue_.begin(), queue_.end(), [&](const auto& w) { return w.who == who; });
-  if (found == queue_.end()) return false;
-  queue_.erase(found);
-  return true;
-}
-
 std::vector<granted> dispatcher::answered(grant& what, time_point now) {
   if (!std::exchange(what.retry, false)) return {};
   retries_.give_back();
@@ -326,10 +348,13 @@ std::vector<granted> dispatcher::answered(grant& what, time_point now) {
 std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m) {
   phone& p = *phones_[index(what.phone->id)];
   if (what.retry) retries_.give_back();
+  if (what.hedge) --hedges_;
   p.known.learn(m);
+  if (how == verdict::unreachable) p.past.prefixes.forget();
   if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);
   --p.in_flight;
   --in_flight_;
+  forecasts_.end(p.past, what.run, m, p.in_flight, now);
   p.cut_out.end(how, now, random_, what.trial);
   if (how != verdict::neutral) p.suspect = how != verdict::success;
   if (how == verdict::success) {
@@ -340,12 +365,23 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   return serve_queue(now);
 }
 
+/// Otherwise there is no need to go through those who wait.
+bool dispatcher::permit_there(time_point now) {
+  return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
+    phone& p = *phones_[index(id)];
+    return p.in_flight < p.config.max_concurrency && usable(p, now) && p.in_flight < permits(p, now);
+  });
+}
+
 std::vector<granted> dispatcher::serve_queue(time_point now) {
+  ++pass_;
   std::vector<granted> out;
-  for (auto w = queue_.begin(); w != queue_.end();) {
+  if (line_.empty() || !permit_there(now)) return out;
+  for (auto w = line_.begin(); w != line_.end();) {
     if (auto got = try_grant(w->what, now)) {
       out.push_back({w->who, std::move(*got)});
-      w = queue_.erase(w);
+      w = line_.served(w);
+      if (!permit_there(now)) break;
     } else {
       ++w;
     }
@@ -360,7 +396,7 @@ seconds dispatcher::expected_wait() const {
     const phone& p = *phones_[index(id)];
     if (p.state == health::up && !p.drained) all += p.config.max_concurrency;
   }
-  const double wait = all == 0 ? 0.0 : mean_held_ * static_cast<double>(queue_.size() + 1) / all;
+  const double wait = all == 0 ? 0.0 : mean_held_ * static_cast<double>(line_.size() + 1) / all;
   return std::clamp(seconds{static_cast<std::int64_t>(std::ceil(wait))}, seconds{1}, seconds{60});
 }
 

@@ -58,6 +58,7 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   for (const auto& m : p.loaded) s.loaded.push_back(m.name);
   s.target = p.target;
   s.group = p.group;
+  s.speeds = p.past.speeds(now);
   return s;
 }
 

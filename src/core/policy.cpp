@@ -7,9 +7,10 @@ namespace pocketfleet {
 namespace {
 
 using maker = std::unique_ptr<policy> (*)();
-constexpr std::array<std::pair<std::string_view, maker>, 2> makers{{
+constexpr std::array<std::pair<std::string_view, maker>, 3> makers{{
     {"weighted_round_robin", make_weighted_round_robin},
     {"least_loaded", make_least_loaded},
+    {"adaptive", make_adaptive},
 }};
 
 }  // namespace

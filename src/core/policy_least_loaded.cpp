@@ -7,7 +7,7 @@ class least_loaded final : public policy {
  public:
   std::string_view name() const override { return "least_loaded"; }
 
-  std::size_t pick(std::span<const candidate> candidates) override {
+  std::size_t pick(std::span<const candidate> candidates, urgency) override {
     // in_flight / weight, compared crosswise to stay in whole numbers
     const auto busier = [](const candidate& a, const candidate& b) {
       return std::uint64_t{a.in_flight} * b.weight > std::uint64_t{b.in_flight} * a.weight;

@@ -23,7 +23,9 @@ namespace {
 class weighted_round_robin final : public policy {
  public:
   std::string_view name() const override { return "weighted_round_robin"; }
-  std::size_t pick(std::span<const candidate> candidates) override { return weighted_round(candidates); }
+  std::size_t pick(std::span<const candidate> candidates, urgency) override {
+    return weighted_round(candidates);
+  }
 };
 
 }  // namespace

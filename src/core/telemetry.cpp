@@ -1,5 +1,6 @@
 #include "pocketfleet/core/telemetry.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace pocketfleet {
@@ -7,6 +8,7 @@ namespace {
 
 constexpr std::uint64_t tokens_that_tell = 16;  // shorter answers say little about speed
 constexpr unsigned slow_answers = 3;
+constexpr double share_when_hot = 0.5;
 
 std::string tenths(double value) {
   const auto t = std::llround(value * 10);
@@ -43,6 +45,13 @@ void rest::learn(const measured& m, time_point now) {
   slow_ = 0;
   slow_until_ = now + settings_->slow_rest;
   best_token_ += best_token_ / 10;  // a phone that stays slow for good is believed in the end
+}
+
+double rest::share(time_point now) const {
+  if (temperature_heard_ == time_point{} || !fresh(temperature_heard_, now)) return 1;
+  const double warm =
+      (temperature_ - settings_->resume_c) / std::max(0.1, settings_->pause_c - settings_->resume_c);
+  return 1 - (1 - share_when_hot) * std::clamp(warm, 0.0, 1.0);
 }
 
 rest_kind rest::kind(time_point now) const {

@@ -54,7 +54,8 @@ class anthropic_stream final : public event_decoder {
   }
 
   void read_input(const element& usage) {
-    counts.prompt_tokens = number(usage["input_tokens"]) + number(usage["cache_read_input_tokens"]);
+    counts.cached_tokens = number(usage["cache_read_input_tokens"]);
+    counts.prompt_tokens = number(usage["input_tokens"]) + counts.cached_tokens;
     if (!usage.is_object()) return;
     for (const auto [name, value] : simdjson::dom::object(usage)) {
       if (name != "output_tokens") add_member(input_, name, value);

@@ -1,4 +1,6 @@
 // OpenAI's streams, as llama-server sends them.
+#include <algorithm>
+
 #include "engines.hpp"
 #include "streams.hpp"
 
@@ -47,12 +49,14 @@ class openai_stream final : public event_decoder {
         of_use = counted_ = true;
         counts.prompt_tokens = number(value["prompt_tokens"]);
         counts.answer_tokens = number(value["completion_tokens"]);
+        usage_cached_ = number(value["prompt_tokens_details"]["cached_tokens"]);
         if (keep_) more.usage = simdjson::minify(value);
       } else if (keep_ && !is_common(name)) {
         add_member(more.members, name, value);
       }
     }
     if (!of_use) return odd();
+    count_cached();
     return {};
   }
 
@@ -61,13 +65,25 @@ class openai_stream final : public event_decoder {
   }
 
   void read_timings(const element& value) {
+    read_ = number(value["prompt_n"]);
+    timings_cached_ = number(value["cache_n"]);
     if (!counted_) {  // "usage", if there is one, is what clients are shown
-      counts.prompt_tokens = number(value["cache_n"]) + number(value["prompt_n"]);
+      counts.prompt_tokens = timings_cached_ + read_;
       counts.answer_tokens = number(value["predicted_n"]);
     }
     counts.prompt_time = from_milliseconds(value["prompt_ms"]);
     counts.answer_time = from_milliseconds(value["predicted_ms"]);
     if (keep_) add_member(more.members, "timings", value);
+  }
+
+  /// Older builds say only how many tokens they have read, which then are fewer than the prompt has.
+  void count_cached() {
+    const std::uint64_t unread =
+        counted_ && read_ > 0 ? counts.prompt_tokens - std::min(read_, counts.prompt_tokens) : 0;
+    counts.cached_tokens = std::min(timings_cached_ > 0 ? timings_cached_
+                                    : usage_cached_ > 0 ? usage_cached_
+                                                        : unread,
+                                    counts.prompt_tokens);
   }
 
   /// A chat's choice has a delta, a completion's a text.
@@ -110,9 +126,12 @@ class openai_stream final : public event_decoder {
   }
 
   const bool keep_;
-  bool heard_ = false;     // an event has come
-  bool finished_ = false;  // a finish_reason has
-  bool counted_ = false;   // "usage" has come
+  bool heard_ = false;      // an event has come
+  bool finished_ = false;   // a finish_reason has
+  bool counted_ = false;    // "usage" has come
+  std::uint64_t read_ = 0;  // tokens of the prompt; 0: not known
+  std::uint64_t timings_cached_ = 0;
+  std::uint64_t usage_cached_ = 0;
 };
 
 /// What /completion streams: plain text behind the prompt, without the chat's parsing.
@@ -140,6 +159,9 @@ class completion_stream final : public event_decoder {
     done_reason = object["stop_type"].get(text) == simdjson::SUCCESS && text == "limit" ? "length" : "stop";
     counts.prompt_tokens = number(object["tokens_evaluated"]);
     counts.answer_tokens = number(object["tokens_predicted"]);
+    // "tokens_cached" is what is in the cache now, with the answer.
+    const std::uint64_t read = number(object["timings"]["prompt_n"]);
+    if (read > 0) counts.cached_tokens = counts.prompt_tokens - std::min(read, counts.prompt_tokens);
     counts.prompt_time = from_milliseconds(object["timings"]["prompt_ms"]);
     counts.answer_time = from_milliseconds(object["timings"]["predicted_ms"]);
     return {};

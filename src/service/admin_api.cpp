@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ask_common.hpp"
+#include "pocketfleet/service/shown_speed.hpp"
 #include "pocketfleet/wire/json.hpp"
 
 namespace pocketfleet {
@@ -34,6 +35,7 @@ json as_json(const phone_status& p, std::string_view source) {
       {"permits", p.permits},
       {"source", source},
   };
+  out["speeds"] = speeds_as_json(p);
   if (!p.config.id.empty()) out["id"] = p.config.id;
   return out;
 }

@@ -2,6 +2,27 @@
 
 namespace pocketfleet {
 
+std::shared_ptr<const kept_answer> answers::hit(const cache_key& key) {
+  const std::lock_guard lock(mutex_);
+  auto kept = cache_.find(key, clock::now());
+  hits_ += kept ? 1U : 0U;
+  return kept;
+}
+
+std::shared_ptr<const kept_answer> answers::again(const cache_key& text) {
+  const std::lock_guard lock(mutex_);
+  const time_point now = clock::now();
+  const auto key = texts_.find(text, now);
+  auto kept = key ? cache_.find(*key, now) : nullptr;
+  hits_ += kept ? 1U : 0U;
+  return kept;
+}
+
+void answers::note(const cache_key& text, const cache_key& key) {
+  const std::lock_guard lock(mutex_);
+  texts_.put(text, std::make_shared<const cache_key>(key), sizeof(cache_key), clock::now());
+}
+
 answers::found answers::find(const cache_key& key, const std::shared_ptr<waker>& wake, bool each_piece,
                              const std::shared_ptr<generation>& make) {
   const std::lock_guard lock(mutex_);
@@ -42,6 +63,7 @@ std::size_t answers::clear() {
   const std::lock_guard lock(mutex_);
   const std::size_t kept = cache_.size();
   cache_.clear();
+  texts_.clear();
   return kept;
 }
 

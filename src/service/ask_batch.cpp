@@ -23,6 +23,7 @@ task<std::string> ask_api::batch_item(http_call& call, result<ask_request>& item
   result<std::string> body = item ? error(errc::aborted) : item.error();
   if (item) {
     serving what = serving_of(*item);
+    what.patient = true;
     body = co_await whole_answer(call, dispatch_, what, r);
   }
   call.record.attempts += r.attempts;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,9 @@ inline std::string joined(const std::vector<std::string>& names) {
 
 /// A key may be for some models only: errc::forbidden for another one. Who names none gets the key's first.
 result<void> choose_allowed(const http_call& call, std::string& model);
+
+/// Who asks: the client's key, or its address. Those who wait for a phone take turns by it.
+std::uint64_t owner_of(const http_call& call);
 
 /// Tells the client why not, in our dialect's form.
 task<> refuse(http_call& call, const error& why, header_list headers = {});

@@ -16,7 +16,8 @@ constexpr seconds rest_of_body{1};  // how long a finished answer's last bytes m
 /// Puts what the decoder reads into the generation.
 class pen final : public answer_sink {
  public:
-  pen(generation& g, const json& stops, std::string_view before) : generation_(g), seam_(stops, before) {}
+  pen(attempt& by, generation& g, const json& stops, std::string_view before)
+      : by_(by), generation_(g), seam_(stops, before) {}
 
   void on_text(piece_kind kind, std::string_view text) override {
     ++heard_;
@@ -39,9 +40,10 @@ class pen final : public answer_sink {
 
  private:
   void put(piece_kind kind, std::string_view text) {
-    if (!text.empty()) overflow_ = !generation_.append(kind, text) || overflow_;
+    if (!text.empty() && by_.claim()) overflow_ = !generation_.append(kind, text) || overflow_;
   }
 
+  attempt& by_;
   generation& generation_;
   stop_seam seam_;
   std::size_t heard_ = 0;
@@ -57,20 +59,57 @@ std::uint64_t bytes_of(const question& q) {
 
 }  // namespace
 
+measured measured_in(const attempt_result& a) {
+  const usage& c = a.counts;
+  measured m{c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time, c.cached_tokens, c.load_time};
+  if (a.how) m.first_token = a.first_token;
+  if (a.how) m.first_token = a.first_token;
+  if (!a.how || c.prompt_time > nanoseconds{0} || c.answer_time > nanoseconds{0}) return m;
+  // Text that comes at once, as a call of a tool may, shows nothing of what was before it.
+  const bool as_made = a.pieces > 1 && 2 * a.pieces >= c.answer_tokens;
+  if (!as_made || a.held_up) return m;
+  if (!a.loads) m.prompt_time = a.first_token;
+  // The first token belongs to the prompt.
+  m.answer_time = a.spoke * static_cast<std::int64_t>(a.pieces) / static_cast<std::int64_t>(a.pieces - 1);
+  return m;
+}
+
+bool attempt::loads() const {
+  if (!phone().loads_on_demand) return false;
+  const std::string model =
+      normalized_model(begun_ != nullptr ? std::string_view(model_) : model_for(phone(), question_.model));
+  const auto& there = phone().loaded;
+  return std::find(there.begin(), there.end(), model) == there.end();
+}
+
 milliseconds attempt::patience() const {
-  if (phone().loads_on_demand) {
-    const std::string model =
-        normalized_model(begun_ != nullptr ? std::string_view(model_) : model_for(phone(), question_.model));
-    const auto& there = phone().loaded;
-    if (std::find(there.begin(), there.end(), model) == there.end()) return times_.first_token_loading;
-  }
+  if (out_.loads) return times_.first_token_loading;
   // What a picture takes is not to be told from its bytes.
   if (question_.has_images) return times_.first_token;
   const std::uint64_t bytes = bytes_of(question_) + (begun_ != nullptr ? begun_->text.size() : 0);
   return held_.known().first_token(bytes, times_.first_token);
 }
 
+void attempt::begin_answer() {
+  generation_.begin(question_.model.empty() ? phone().model : question_.model, rfc3339_now());
+}
+
+void attempt::drop() {
+  dropped_ = true;
+  if (exchange_) exchange_->abort();
+}
+
+bool attempt::claim() {
+  if (race_ == nullptr || race_->leader() == this) return true;
+  if (!race_->claim(*this)) return false;
+  begin_answer();  // the other one may have begun it as its own
+  generation_.leads(phone().name);
+  return true;
+}
+
 task<attempt_result> attempt::run() {
+  if (unwanted()) co_return std::move(out_);
+  out_.loads = loads();
   const std::stop_callback on_stop(generation_.stop_token(), [this] {
     if (exchange_) exchange_->abort();
   });
@@ -96,8 +135,7 @@ task<attempt_result> attempt::run() {
   }
   exchange_ = phones_.open(held_.phone(), traceparent_);
   if (out_.how = co_await send(*request, until); !out_.how) co_return std::move(out_);
-  if (begun_ == nullptr)
-    generation_.begin(question_.model.empty() ? phone().model : question_.model, rfc3339_now());
+  if (begun_ == nullptr) begin_answer();
   out_.how = co_await listen(*decoder, until);
   out_.counts = decoder->counts;
   if (out_.how) out_.more = std::move(decoder->more);
@@ -108,7 +146,7 @@ task<attempt_result> attempt::run() {
 /// The questions before going on.
 task<result<void>> attempt::ask_how(resumption& how, time_point until) {
   for (auto question = how.next(); question; question = how.next()) {
-    if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
+    if (unwanted()) co_return error(errc::aborted);
     exchange_ = phones_.open(held_.phone(), traceparent_);
     const auto got = co_await read_page(*exchange_, *question, until);
     if (!got) co_return got.error();
@@ -125,7 +163,7 @@ task<result<void>> attempt::ask_how(resumption& how, time_point until) {
 }
 
 task<result<void>> attempt::send(const phone_request& request, time_point until) {
-  if (generation_.stop_token().stop_requested()) co_return error(errc::aborted);
+  if (unwanted()) co_return error(errc::aborted);
   if (auto there = co_await exchange_->connect(until); !there) co_return there;
   generation_.advance(phase::waiting);
   sent_ = clock::now();
@@ -146,7 +184,7 @@ task<result<void>> attempt::send(const phone_request& request, time_point until)
 task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
   const json* stops = nullptr;
   if (const auto found = question_.options.find("stop"); found != question_.options.end()) stops = &*found;
-  pen writer(generation_, stops != nullptr ? *stops : json(),
+  pen writer(*this, generation_, stops != nullptr ? *stops : json(),
              begun_ != nullptr ? begun_->text : std::string_view{});
   const milliseconds first = std::chrono::duration_cast<milliseconds>(until - clock::now());
   const milliseconds between = held_.known().between_tokens(times_.between_tokens);
@@ -155,6 +193,7 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
     if (generation_.crowded()) {  // the clients read too slowly; that is no silence of the phone's
       const time_point stalled = clock::now();
       co_await generation_.wait_for_room();
+      out_.held_up = true;
       until = std::min(until + (clock::now() - stalled), deadline_);
     }
     const auto bytes = co_await exchange_->read(until);
@@ -169,6 +208,7 @@ task<result<void>> attempt::listen(answer_decoder& decoder, time_point until) {
     if (const std::size_t pieces = writer.heard(); pieces > 0) {
       const time_point now = clock::now();
       observer_.on_pieces(phone().name, pieces);
+      out_.pieces += pieces;
       if (!any) {
         out_.first_token = now - sent_;
         held_.answered();

@@ -11,6 +11,7 @@
 #include "pocketfleet/service/generation.hpp"
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/service/settings.hpp"
+#include "race.hpp"
 
 namespace pocketfleet {
 
@@ -23,7 +24,14 @@ struct attempt_result {
   std::uint64_t tokens_before = 0;  ///< of the beginning that it went on with; in the counts they are prompt
   duration first_token{0};          ///< from sending; 0: none came
   duration spoke{0};                ///< from the first token to the last
+  std::size_t pieces = 0;           ///< in which it came
+  bool loads = false;               ///< the phone may have had to read the model into memory first
+  bool held_up = false;             ///< the clients did not read as fast as it spoke
 };
+
+/// What the engine has measured. Where it says nothing of times, as in Anthropic's dialect: how the answer
+/// came, if that tells how fast the phone is.
+measured measured_in(const attempt_result& a);
 
 /// Lives in the coroutine of the dispatch, on its worker; everything handed in outlives it.
 class attempt {
@@ -45,6 +53,17 @@ class attempt {
     model_ = model;
   }
 
+  bool goes_on() const { return begun_ != nullptr; }
+
+  /// It is one of two, and writes only if it is the first to have something to say.
+  void runs_in(race& both) { race_ = &both; }
+
+  /// The other one was sooner: ends with errc::aborted.
+  void drop();
+
+  /// It has something to say. False: it may not any more.
+  bool claim();
+
   /// Ends with errc::aborted when the generation is stopped.
   task<attempt_result> run();
 
@@ -56,6 +75,9 @@ class attempt {
   task<result<void>> send(const phone_request& request, time_point until);
   task<result<void>> listen(answer_decoder& decoder, time_point until);
   milliseconds patience() const;
+  bool loads() const;
+  bool unwanted() const { return dropped_ || generation_.stop_token().stop_requested(); }
+  void begin_answer();
   const phone_target& phone() const { return *held_.phone(); }
 
   generation& generation_;
@@ -66,6 +88,8 @@ class attempt {
   const time_point deadline_;  // of the whole request
   observer& observer_;
   const std::string& traceparent_;
+  race* race_ = nullptr;
+  bool dropped_ = false;
   const begun_answer* begun_ = nullptr;
   std::string model_;
   std::unique_ptr<phone_exchange> exchange_;  // the one under way

@@ -84,6 +84,12 @@ void desk::answered(grant& what) {
   run([&](dispatcher& d, time_point now) { return d.answered(what, now); });
 }
 
+std::optional<permit> desk::spare(const want& wanted) {
+  const std::lock_guard lock(mutex_);
+  if (auto got = dispatcher_.spare(wanted, clock::now())) return permit(*this, std::move(*got));
+  return std::nullopt;
+}
+
 void desk::configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen) {
   run([&](dispatcher& d, time_point now) {
     if (chosen) d.use_policy(std::move(chosen));

@@ -56,6 +56,8 @@ task<> dialects_api::answer(http_call& call, result<generation_request> request,
                 .each = request->each};
   serving what(std::move(request->choices), form(std::move(how)));
   what.stream = request->stream;
+  what.patient = request->patient;
+  what.session = call.session.empty() ? std::move(request->session) : call.session;
   if (!request->ignored.empty()) what.headers.emplace_back("X-Ignored-Options", joined(request->ignored));
   co_await serve(call, dispatch_, what, settings_.times.keepalive);
 }

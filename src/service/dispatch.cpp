@@ -7,12 +7,24 @@
 #include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/wire/cache_key.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
+#include "runner.hpp"
 
 namespace pocketfleet {
 namespace {
 
 milliseconds since(time_point then) {
   return std::chrono::duration_cast<milliseconds>(clock::now() - then);
+}
+
+/// What it will take, as far as the question tells.
+void foresee(want& wanted, const question& q) {
+  wanted.prefix = prefix_of(q);
+  if (!wanted.prefix.empty()) wanted.prompt_bytes = wanted.prefix.back().bytes;
+  const auto limit = q.options.find("num_predict");
+  if (limit == q.options.end() || !limit->is_number_integer() || *limit <= 0) return;
+  wanted.answer_limit =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(limit->get<std::uint64_t>(), UINT32_MAX));
 }
 
 /// No phone that could be asked has an engine for it.
@@ -43,16 +55,22 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     return incapable(q, j->cannot);
 
   asked out;
-  auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
-  const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
-  j->rescue = how.rescue;
-  j->traceparent = how.traceparent;
   out.cacheable = caches(q, how.use_cache);
   if (out.cacheable) {
     // Who does not want an answer from two phones is not given somebody else's either.
     std::string scope = how.rescue ? "" : "one phone";
     if (!how.scope.empty()) scope.append("\n").append(how.scope);
     j->key = cache_key_of(q, scope);
+    out.hit = answers_.hit(j->key);
+    // Whether a question that only one engine can take is served at all depends on the fleet.
+    if (out.hit && how.text != nullptr && j->cannot.empty()) answers_.note(*how.text, j->key);
+    if (out.hit) return out;  // needs nothing of what follows
+  }
+  auto made = std::make_shared<generation>(worker.where, settings_.answer_bytes);
+  const std::shared_ptr<waker> wake = how.wake ? how.wake : std::make_shared<waker>(worker.where);
+  j->rescue = how.rescue;
+  j->traceparent = how.traceparent;
+  if (out.cacheable) {
     auto found = answers_.find(j->key, wake, how.each_piece, made);
     if (!found.mine) {
       out.hit = std::move(found.hit);
@@ -62,6 +80,10 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     }
     j->keep = true;
   }
+  foresee(j->wanted, q);
+  j->wanted.session = how.session;
+  j->wanted.owner = how.owner;
+  j->wanted.how_soon = how.how_soon;
   j->what = std::move(q);
   out.answer = made->join(wake, how.each_piece);
   asio::co_spawn(worker.where, produce(std::move(made), *worker.phones, std::move(j)), asio::detached);
@@ -108,6 +130,11 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
   story so_far;
   const retry_limits limits{settings_.attempts, j.rescue ? settings_.rescues : 0};
   const std::stop_token stop = g.stop_token();
+  const runner_maker start = [&](permit on) {
+    g.update(phase::connecting, on.phone()->name, ++so_far.number);
+    return std::make_unique<runner>(std::move(on), g, phones, j.what, settings_.times, j.deadline, observer_,
+                                    j.traceparent);
+  };
   for (;;) {
     const time_point asked_at = clock::now();
     const time_point until = std::min(asked_at + settings_.times.queue, j.deadline);
@@ -131,14 +158,17 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
       begin_anew(wanted, so_far, j);
       continue;
     }
-    permit held = std::move(*got);
+    permit held_first = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
-    g.update(phase::connecting, held.phone()->name, ++so_far.number);
     const std::size_t before = g.pieces();
-    const time_point began = clock::now();
-    attempt one(g, phones, held, j.what, settings_.times, j.deadline, observer_, j.traceparent);
-    if (so_far.begun) one.go_on_from(*so_far.begun, *name_of(*held.phone(), wanted.identity));
-    const attempt_result a = co_await one.run();
+    auto running = start(std::move(held_first));
+    if (so_far.begun)
+      running->one.go_on_from(*so_far.begun, *name_of(*running->held.phone(), wanted.identity));
+    running = co_await run_hedged(std::move(running), wanted, start);
+    permit& held = running->held;
+    attempt& one = running->one;
+    const attempt_result& a = running->result;
+    const time_point began = running->began;
     const bool progressed = g.pieces() > before;
     note(so_far, g, held, a, began, progressed);
     if (a.how) {
@@ -214,10 +244,7 @@ void dispatch::note(story& so_far, generation& g, permit& held, const attempt_re
   // The same request that made one phone fail says little about the second.
   const bool again = code == errc::phone_error && so_far.phone_errors > 1;
   const usage& c = a.counts;
-  held.settle(a.how   ? verdict::success
-              : again ? verdict::neutral
-                      : verdict_of(code),
-              {c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time});
+  held.settle(a.how ? verdict::success : again ? verdict::neutral : verdict_of(code), measured_in(a));
   observer_.on_attempt({held.phone()->name, a.how ? "ok" : to_string(code), a.first_token,
                         clock::now() - began, c.prompt_tokens, c.answer_tokens, c.answer_time});
   if (!so_far.begun) return;

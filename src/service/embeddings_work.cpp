@@ -39,6 +39,7 @@ embeddings_work::embeddings_work(desk& fleet, observer& books, const service_set
       call_(call),
       request_(request),
       model_(normalized_model(request.model)),
+      owner_(owner_of(call)),
       deadline_(call.began + settings.times.request),
       vectors_(request.inputs.size()) {}
 
@@ -147,6 +148,8 @@ want embeddings_work::wanted_for(const chunk& c) const {
   want wanted;
   wanted.model = model_;
   wanted.engines = request_.engines;
+  wanted.owner = owner_;
+  if (call_.patient) wanted.how_soon = urgency::batch;
   wanted.avoid = c.avoid;
   wanted.avoid.insert(wanted.avoid.end(), refused_.begin(), refused_.end());
   wanted.avoid.insert(wanted.avoid.end(), known_.begin(), known_.end());

@@ -88,6 +88,7 @@ class embeddings_work {
   http_call& call_;
   const embeddings_request& request_;
   const std::string model_;  // normalized
+  const std::uint64_t owner_;
   const time_point deadline_;
 
   std::vector<chunk> chunks_;

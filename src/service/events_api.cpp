@@ -5,6 +5,7 @@
 
 #include "ask_common.hpp"
 #include "pocketfleet/core/once_each.hpp"
+#include "pocketfleet/service/shown_speed.hpp"
 #include "pocketfleet/service/wall_clock.hpp"
 
 namespace pocketfleet {
@@ -39,6 +40,14 @@ void add_speed(json& out, const tally::speed* its) {
   out["failures"] = its != nullptr ? its->failures : 0;
 }
 
+void add_learned(json& out, const phone_status& p) {
+  const auto its = shown_speed(p);
+  const auto known = [](double value) { return value > 0 ? json(rounded(value)) : json(nullptr); };
+  out["learned_tokens_per_s"] = its ? known(its->decode) : json(nullptr);
+  out["learned_prompt_tokens_per_s"] = its ? known(its->prefill) : json(nullptr);
+  out["slowdown"] = its && its->decode > 0 ? json(std::round(its->slowdown * 100) / 100) : json(nullptr);
+}
+
 json as_json(const phone_status& p, const tally::speed* its) {
   json out{
       {"name", p.config.name},
@@ -62,6 +71,7 @@ json as_json(const phone_status& p, const tally::speed* its) {
   out["drained"] = p.drained;
   out["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
   add_speed(out, its);
+  add_learned(out, p);
   add_telemetry(out, p.reads ? *p.reads : telemetry{});
   return out;
 }

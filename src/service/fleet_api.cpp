@@ -3,6 +3,7 @@
 #include "pocketfleet/core/model_name.hpp"
 #include "pocketfleet/engines/codec.hpp"
 #include "pocketfleet/service/ask_api.hpp"
+#include "pocketfleet/service/shown_speed.hpp"
 #include "pocketfleet/service/together.hpp"
 #include "warm_up.hpp"
 
@@ -77,6 +78,7 @@ task<> ask_api::health(http_call& call) {
     one["quiet"] = p.quiet;
     one["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
     one["telemetry"] = p.reads ? as_json(*p.reads, p.heard_ago.value_or(seconds{0})) : json(nullptr);
+    one["speeds"] = speeds_as_json(p);
     if (!p.config.id.empty()) one["id"] = p.config.id;
     if (p.slots) one["slots"] = *p.slots;
     if (!p.config.group.members.empty()) one["group"] = as_json(p.config.group, p.group);

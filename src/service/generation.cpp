@@ -50,6 +50,11 @@ void generation::waited(milliseconds queued) {
   state_.queued = queued;
 }
 
+void generation::leads(std::string_view phone) {
+  const std::lock_guard lock(mutex_);
+  state_.phone = phone;
+}
+
 void generation::advance(phase at) {
   const std::lock_guard lock(mutex_);
   state_.at = at;
@@ -113,14 +118,21 @@ void generation::fail(error why) {
 }
 
 void generation::announce() {
-  std::vector<std::shared_ptr<waker>> elsewhere;
+  std::shared_ptr<waker> first;  // nearly always there is but one
+  std::vector<std::shared_ptr<waker>> others;
   {
     const std::lock_guard lock(mutex_);
     for (const listener* l : listeners_) {
-      if (l->each_piece_ || state_.finished) elsewhere.push_back(l->waker_);
+      if (!l->each_piece_ && !state_.finished) continue;
+      if (first) {
+        others.push_back(l->waker_);
+      } else {
+        first = l->waker_;
+      }
     }
   }
-  for (const auto& w : elsewhere) w->wake();
+  if (first) first->wake();
+  for (const auto& w : others) w->wake();
 }
 
 std::size_t generation::lag(const listener& l) const {
@@ -136,12 +148,15 @@ bool generation::crowded() const {
 
 task<> generation::wait_for_room() {
   while (!stop_.stop_requested() && crowded()) {
+    std::shared_ptr<waker> room;
     {
       const std::lock_guard lock(mutex_);
+      if (!room_) room_ = std::make_shared<waker>(executor_);
+      room = room_;
       waiting_for_room_ = true;
     }
-    const std::stop_callback on_stop(stop_.get_token(), [this] { room_->wake(); });
-    co_await room_->wait();
+    const std::stop_callback on_stop(stop_.get_token(), [&room] { room->wake(); });
+    co_await room->wait();
   }
 }
 
@@ -184,15 +199,17 @@ void generation::leave(listener& who) {
 }
 
 void listener::taken(std::size_t bytes, std::size_t pieces) {
-  bool room = false;
+  std::shared_ptr<waker> room;
   {
     const std::lock_guard lock(to_->mutex_);
     taken_ = bytes;
     taken_pieces_ = pieces;
-    room = to_->waiting_for_room_ && to_->lag(*this) <= lag_low;
-    if (room) to_->waiting_for_room_ = false;
+    if (to_->waiting_for_room_ && to_->lag(*this) <= lag_low) {
+      to_->waiting_for_room_ = false;
+      room = to_->room_;
+    }
   }
-  if (room) to_->room_->wake();
+  if (room) room->wake();
 }
 
 }  // namespace pocketfleet

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <optional>
+#include <stop_token>
 
 #include "ask_common.hpp"
 #include "pocketfleet/service/wall_clock.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -26,9 +28,23 @@ struct choice {
 class waiting {
  public:
   waiting(http_call& call, dispatch& runner, serving& what, request_record& r)
-      : call_(call), what_(what), record_(r), wake_(std::make_shared<waker>(call.where)) {
+      : call_(call),
+        what_(what),
+        record_(r),
+        wake_(std::make_shared<waker>(call.where)),
+        on_gone_(call.gone, wake_up{wake_.get()}) {
+    if (what.known) {
+      asked found;
+      found.hit = what.known;
+      choices_.emplace_back(std::move(found));
+    }
     const worker_context worker{call.where, call.phones};
     ask_manner how{what.use_cache, what.stream, what.rescue, wake_, call.traceparent};
+    how.owner = owner_of(call);
+    how.how_soon = what.patient || call.patient ? urgency::batch : urgency::interactive;
+    // Several at once are best made side by side.
+    if (what.choices.size() == 1) how.session = name_hash(what.session, how.owner);
+    how.text = what.text;
     if (call.terms) {
       how.use_cache = how.use_cache && call.terms->cache != cache_scope::none;
       if (call.terms->cache == cache_scope::own) how.scope = call.terms->name;
@@ -41,6 +57,7 @@ class waiting {
       if (std::string other = runner.stand_in(q.model); !other.empty()) {
         stand_in_ = other;
         q.model = std::move(other);  // before the cache is asked: its answer is not the other model's
+        how.text = nullptr;          // nor that of the next request of the same text
       }
       auto found = runner.ask(worker, std::move(q), how);
       if (!found) {
@@ -55,12 +72,8 @@ class waiting {
     if (r.cached) r.phone = choices_.front().found.hit->phone;
   }
 
-  /// Until something is new. False: nothing by `until`.
-  task<bool> news(time_point until = time_point::max()) {
-    const std::stop_callback on_stop(call_.gone, [this] { wake_->wake(); });
-    if (call_.gone.stop_requested()) co_return true;
-    co_return co_await wake_->wait(until);
-  }
+  /// Until something is new, the client's leaving too. False: nothing by `until`.
+  task<bool> news(time_point until = time_point::max()) { return wake_->wait(until); }
 
   /// Looks at those that are not over yet.
   void look() {
@@ -173,10 +186,16 @@ class waiting {
     return {phone_, false, s.attempts, s.rescues, s.queued, clock::now() - call_.began, stand_in_};
   }
 
+  struct wake_up {
+    waker* who;
+    void operator()() const { who->wake(); }
+  };
+
   http_call& call_;
   serving& what_;
   request_record& record_;
   const std::shared_ptr<waker> wake_;
+  const std::stop_callback<wake_up> on_gone_;
   std::vector<choice> choices_;
   std::string stand_in_;       // the model that answers, if it is not the one that was asked for
   mutable std::string phone_;  // what the notes given out last refer to

@@ -20,6 +20,8 @@ std::string state_text(phone::server& server) {
   text["failed"] = state.failed;
   text["tokens"] = state.tokens;
   text["loads"] = state.loads;
+  text["prompt_tokens"] = state.prompt_tokens;
+  text["cached_tokens"] = state.cached_tokens;
   text["active"] = state.active;
   text["waiting"] = state.waiting;
   text["max_active"] = state.max_active;

@@ -38,7 +38,7 @@ void ticket::release() {
   const time_point now = clock::now();
   if (loading_) {  // given up half-way: nothing of it stays
     owner->loading_ = false;
-    owner->model_.clear();
+    owner->drop_model();
     for (sleeper* each : owner->watchers_) each->wake();
   }
   owner->slots_[slot_].busy = false;
@@ -55,6 +55,7 @@ gate::gate(const phone_settings& settings, heat& warmth, phone_state& counters)
       heat_(warmth),
       counters_(counters),
       slots_(settings.slots),
+      caches_(settings.slots),
       keep_(settings.keep_alive) {}
 
 unsigned gate::active() const {
@@ -64,7 +65,36 @@ unsigned gate::active() const {
 
 void gate::settle(time_point now) {
   if (model_.empty() || loading_ || active() != 0 || !keep_) return;
-  if (now - idle_since_ >= *keep_) model_.clear();
+  if (now - idle_since_ >= *keep_) drop_model();
+}
+
+void gate::drop_model() {
+  model_.clear();
+  forget_prompts();
+}
+
+void gate::forget_prompts() {
+  for (cache& each : caches_) each.tokens.clear();
+}
+
+std::size_t common_prefix(const std::vector<token_id>& a, const std::vector<token_id>& b) {
+  const auto most = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.begin() + most, b.begin()).first - a.begin());
+}
+
+std::optional<unsigned> gate::best_slot(const std::vector<token_id>* prompt) const {
+  std::optional<unsigned> idlest;
+  std::optional<unsigned> best;
+  std::size_t longest = prompt != nullptr ? prompt->size() / 10 : 0;  // less is not worth another's cache
+  for (unsigned i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].busy) continue;
+    if (!idlest || caches_[i].used < caches_[*idlest].used) idlest = i;
+    const std::size_t alike = prompt != nullptr ? common_prefix(caches_[i].tokens, *prompt) : 0;
+    if (alike <= longest) continue;
+    longest = alike;
+    best = i;
+  }
+  return best ? best : idlest;
 }
 
 void gate::serve() {
@@ -73,26 +103,31 @@ void gate::serve() {
     waiter& next = *line_.front();
     const bool idle = active() == 0;
     if (!idle && !fits(next)) return;  // its model comes when this one is idle, and nobody overtakes it
-    const auto free = std::find_if(slots_.begin(), slots_.end(), [](const slot_view& s) { return !s.busy; });
-    if (free == slots_.end()) return;
     settle(now);
-    *free = slot_view{};
-    free->busy = true;
-    free->task = tasks_++;
-    next.slot = static_cast<unsigned>(free - slots_.begin());
+    const auto free = best_slot(next.prompt);
+    if (!free) return;
+    slot_view& taken = slots_[*free];
+    taken = slot_view{};
+    taken.busy = true;
+    taken.task = tasks_++;
+    caches_[*free].used = tasks_;
+    next.slot = free;
     line_.pop_front();
     if (idle) heat_.load(true, now);
     counters_.max_active = std::max(counters_.max_active, active());
-    if (!fits(next)) loading_ = true;
+    if (!fits(next)) {
+      loading_ = true;
+      forget_prompts();
+    }
     next.who.wake();
   }
 }
 
 asio::awaitable<ticket> gate::enter(sleeper& who, std::string model, std::string options,
-                                    std::optional<keep_alive> keep) {
+                                    std::optional<keep_alive> keep, const std::vector<token_id>* prompt) {
   ticket mine;
   {
-    waiter self{who, model, options};
+    waiter self{who, model, options, prompt};
     line_.push_back(&self);
     struct leave_line {
       std::list<waiter*>& line;
@@ -161,7 +196,7 @@ void gate::unload() {
 }
 
 void gate::forget() {
-  if (!loading_) model_.clear();
+  if (!loading_) drop_model();
 }
 
 std::string gate::loaded(time_point now) {

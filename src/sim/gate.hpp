@@ -13,10 +13,14 @@
 #include "pocketfleet/core/time.hpp"
 #include "pocketfleet/sim/phone.hpp"
 #include "sleeper.hpp"
+#include "text.hpp"
 
 namespace pocketfleet::sim {
 
 class gate;
+
+/// How many tokens both begin with.
+std::size_t common_prefix(const std::vector<token_id>& a, const std::vector<token_id>& b);
 
 /// How long a model stays in memory when idle; absent: for ever.
 using keep_alive = std::optional<nanoseconds>;
@@ -64,14 +68,21 @@ class gate {
 
   /// Waits for a slot with `model` in memory, `options` being the load-time options as text. `keep` absent
   /// leaves what the model has. An empty ticket: the client left; a load that it had caused is given up.
+  /// The slot is one that has read what `prompt` begins with, if there is one, or else the one that has been
+  /// idle longest.
   boost::asio::awaitable<ticket> enter(sleeper& who, std::string model, std::string options,
-                                       std::optional<keep_alive> keep);
+                                       std::optional<keep_alive> keep,
+                                       const std::vector<token_id>* prompt = nullptr);
+
+  /// What the slot has in its cache: the holder's to change.
+  std::vector<token_id>& read_by(unsigned slot) { return caches_[slot].tokens; }
 
   /// Waits while a model is being read; false: the client left.
   boost::asio::awaitable<bool> not_loading(sleeper& who);
 
   void preload(const std::string& model);  ///< in memory for ever, at no time: llama-server after its start
   void unload();                           ///< as soon as it is idle
+  void forget_prompts();                   ///< the caches are empty
   void forget();                           ///< what was in memory is gone, for a phone that starts anew
 
   std::string loaded(time_point now);                  ///< model in memory; empty: none
@@ -87,10 +98,18 @@ class gate {
     sleeper& who;
     const std::string& model;
     const std::string& options;
+    const std::vector<token_id>* prompt;
     std::optional<unsigned> slot{};
   };
 
+  struct cache {
+    std::vector<token_id> tokens{};
+    std::uint64_t used = 0;  // the number of its last task
+  };
+
   void serve();
+  std::optional<unsigned> best_slot(const std::vector<token_id>* prompt) const;
+  void drop_model();
   void settle(time_point now);  // keep_alive has run out: nothing in memory
   bool fits(const waiter& next) const { return next.model == model_ && next.options == options_; }
 
@@ -98,6 +117,7 @@ class gate {
   heat& heat_;
   phone_state& counters_;
   std::vector<slot_view> slots_;
+  std::vector<cache> caches_;  // of the slots
   std::list<waiter*> line_;
   std::list<sleeper*> watchers_;  // wait for the end of a load
   std::uint64_t tasks_ = 0;

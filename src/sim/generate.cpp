@@ -25,9 +25,6 @@ constexpr duration ahead =
 constexpr duration slack =
     milliseconds(20);  // a client that stalls longer than this does not get a burst for it
 constexpr std::size_t progress_step = 64;  // prompt tokens between two signs of progress
-constexpr std::string_view page =
-    "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><p>Sign in to this "
-    "network.</p></body></html>\n";
 
 duration in_seconds(double value) {
   return std::chrono::duration_cast<duration>(std::chrono::duration<double>(std::min(value, 1e6)));
@@ -105,7 +102,8 @@ asio::awaitable<void> run::whole() {
     co_return;
   }
   {
-    const ticket slot = co_await server_.slots.enter(client_.waits(), job_.model, job_.options, job_.keep);
+    const ticket slot =
+        co_await server_.slots.enter(client_.waits(), job_.model, job_.options, job_.keep, &job_.prompt);
     if (!slot) {
       cancelled();
       co_return;
@@ -126,18 +124,23 @@ asio::awaitable<void> run::whole() {
   co_await finish();
 }
 
+// The last token is read in any case: its answer is wanted.
 asio::awaitable<bool> run::prefill() {
   const time_point begun = clock::now();
-  const time_point end =
-      begun + in_seconds(static_cast<double>(job_.prompt_tokens) / server_.prefill_rate(begun));
-  const std::size_t steps = job_.stream ? job_.prompt_tokens / progress_step + 1 : 1;
+  std::vector<token_id>& cache = server_.slots.read_by(tally_.slot);
+  const std::size_t most = job_.prompt_tokens - std::min<std::size_t>(job_.prompt_tokens, 1);
+  if (server_.settings.prompt_cache) tally_.cached = std::min(common_prefix(cache, job_.prompt), most);
+  cache.resize(tally_.cached);
+  const std::size_t unread = job_.prompt_tokens - tally_.cached;
+  const time_point end = begun + in_seconds(static_cast<double>(unread) / server_.prefill_rate(begun));
+  const std::size_t steps = job_.stream ? unread / progress_step + 1 : 1;
   for (std::size_t step = 0; step <= steps; ++step) {
     const time_point at =
         begun + (end - begun) / static_cast<duration::rep>(steps) * static_cast<duration::rep>(step);
     if (at > clock::now() + ahead && !co_await client_.waits().sleep(at)) co_return false;
     if (!job_.stream || (shown_.kind != fault_kind::none && shown_.after_tokens == 0)) continue;
     const std::string event =
-        speaker_.progress(tally_, job_.prompt_tokens * step / steps, clock::now() - begun);
+        speaker_.progress(tally_, tally_.cached + unread * step / steps, clock::now() - begun);
     if (event.empty()) continue;
     begin();
     client_.push(event);
@@ -145,7 +148,9 @@ asio::awaitable<bool> run::prefill() {
   }
   tally_.prefill = clock::now() - begun;
   server_.prefilled += tally_.prefill;
-  server_.prompt_tokens += job_.prompt_tokens;
+  server_.counters.prompt_tokens += unread;
+  server_.counters.cached_tokens += tally_.cached;
+  cache = job_.prompt;
   co_return !client_.gone();
 }
 
@@ -193,6 +198,10 @@ asio::awaitable<bool> run::decode() {
   if (filter_.hit()) {
     tally_.limited = tally_.out_of_room = false;
     tally_.word = filter_.word();
+  }
+  if (!job_.prompt.empty() && job_.reasoning == 0) {
+    std::vector<token_id>& cache = server_.slots.read_by(tally_.slot);
+    cache.insert(cache.end(), tally_.ids.begin(), tally_.ids.end());
   }
   tally_.decode = clock::now() - begun;
   server_.decoded += tally_.decode;
@@ -353,41 +362,6 @@ asio::awaitable<void> run::finish() {
 asio::awaitable<void> generate(connection& client, job what, voice& speaker) {
   run one(client, std::move(what), speaker);
   co_await one.whole();
-}
-
-asio::awaitable<bool> fault_answers(connection& client, const fault& shown) {
-  phone::server& server = client.server();
-  const auto answer = [&](unsigned status, std::string_view text) {
-    return client.reply(status, "application/json; charset=utf-8",
-                        server.speaks->error_body(client.asked(), status, text));
-  };
-  const bool ollama = server.settings.engine == engine_kind::ollama;
-  switch (shown.kind) {
-    case fault_kind::error_500: co_await answer(500, "simulated failure of the engine"); co_return true;
-    case fault_kind::busy_503:
-      co_await answer(503, ollama ? "server busy, please try again.  maximum pending requests exceeded"
-                                  : "no slot available");
-      co_return true;
-    case fault_kind::loading_503:
-      co_await answer(503, ollama ? "llm server loading model" : "Loading model");
-      co_return true;
-    case fault_kind::html:
-      co_await client.reply(200, "text/html; charset=utf-8", std::string(page));
-      co_return true;
-    case fault_kind::reset_after:
-      if (shown.after_tokens == 0) client.reset();
-      break;
-    case fault_kind::close_after:
-      if (shown.after_tokens == 0) client.close();
-      break;
-    case fault_kind::hang: {
-      const std::uint64_t epoch = server.fault_epoch();
-      while (!client.gone() && server.fault_epoch() == epoch) co_await client.waits().nap(time_point::max());
-      break;
-    }
-    default: break;
-  }
-  co_return client.gone();
 }
 
 }  // namespace pocketfleet::sim

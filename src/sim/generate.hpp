@@ -20,7 +20,8 @@ struct job {
   std::string options{};                  ///< load-time options as text, see gate
   std::optional<sim::keep_alive> keep{};  ///< what the request says
   std::size_t prompt_tokens = 0;
-  std::uint64_t from = 0;  ///< the count goes on behind this number
+  std::vector<token_id> prompt{};  ///< empty: nothing of it can be in a cache
+  std::uint64_t from = 0;          ///< the count goes on behind this number
   std::optional<std::uint64_t>
       limit{};             ///< tokens, reasoning included; absent: until the count is at its end
   std::uint64_t room = 0;  ///< tokens that the context, or the engine, allows at most
@@ -35,6 +36,7 @@ struct job {
 /// What has come of it, so far or in the end.
 struct tally {
   std::size_t prompt_tokens = 0;
+  std::size_t cached = 0;    ///< of these
   std::uint64_t tokens = 0;  ///< reasoning included
   std::string text{};        ///< without the echo
   std::string reasoning{};

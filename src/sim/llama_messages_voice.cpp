@@ -24,7 +24,9 @@ std::string delta_event(std::size_t block, const char* type, const char* field, 
 }
 
 ordered usage_object(const tally& all, std::uint64_t said) {
-  return {{"cache_read_input_tokens", 0}, {"input_tokens", all.prompt_tokens}, {"output_tokens", said}};
+  return {{"cache_read_input_tokens", all.cached},
+          {"input_tokens", all.prompt_tokens - all.cached},
+          {"output_tokens", said}};
 }
 
 }  // namespace

@@ -80,8 +80,9 @@ std::string metrics_page(phone::server& server) {
     text += line;
   };
   const auto tokens = static_cast<double>(server.counters.tokens);
-  const auto prompts = static_cast<double>(server.prompt_tokens);
+  const auto prompts = static_cast<double>(server.counters.prompt_tokens);
   add("prompt_tokens_total", "counter", prompts);
+  add("prompt_tokens_cached_total", "counter", static_cast<double>(server.counters.cached_tokens));
   add("prompt_seconds_total", "counter", server.prefilled.count());
   add("tokens_predicted_total", "counter", tokens);
   add("tokens_predicted_seconds_total", "counter", server.decoded.count());

@@ -36,7 +36,8 @@ llama_refusal read_common(const json& body, llama_request& into) {
   };
   for (const flag& each :
        {flag{"stream", into.stream}, flag{"return_tokens", into.return_tokens},
-        flag{"return_progress", into.return_progress}, flag{"timings_per_token", into.timings_per_token}}) {
+        flag{"cache_prompt", into.cache_prompt}, flag{"return_progress", into.return_progress},
+        flag{"timings_per_token", into.timings_per_token}}) {
     const json& value = member(body, each.name);
     if (value.is_null()) continue;
     if (!value.is_boolean()) return wrong_type(each.name, "boolean", value);

@@ -24,6 +24,7 @@ struct llama_request {
   std::vector<std::string> stops{};
   sim::script script{};
   std::optional<unsigned> logprobs{};  ///< alternatives of each token
+  bool cache_prompt = true;
   bool stream = false;
   bool include_usage = false;
   bool return_tokens = false;

@@ -275,6 +275,7 @@ asio::awaitable<void> llama_engine::complete(connection& client, llama_request a
   job what;
   what.model = settings.model;
   what.prompt_tokens = tokens;
+  if (asked.cache_prompt) what.prompt = asked.ids;
   what.from = asked.from;
   if (asked.limit >= 0) what.limit = static_cast<std::uint64_t>(std::max<std::int64_t>(asked.limit, 1));
   what.room = settings.context - tokens;

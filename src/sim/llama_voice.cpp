@@ -14,7 +14,7 @@ double in_ms(nanoseconds time) {
 
 ordered progress_object(const tally& so_far, std::size_t processed, nanoseconds passed) {
   return {{"total", so_far.prompt_tokens},
-          {"cache", 0},
+          {"cache", so_far.cached},
           {"processed", processed},
           {"time_ms", std::chrono::duration_cast<milliseconds>(passed).count()}};
 }
@@ -43,8 +43,8 @@ ordered llama_voice::timings(const tally& all) {
     into[name + "_per_token_ms"] = count != 0 ? ms / static_cast<double>(count) : 0.0;
     into[name + "_per_second"] = ms > 0 ? static_cast<double>(count) / ms * 1000 : 0.0;
   };
-  ordered result{{"cache_n", 0}};
-  side(result, "prompt", all.prompt_tokens, in_ms(all.prefill));
+  ordered result{{"cache_n", all.cached}};
+  side(result, "prompt", all.prompt_tokens - all.cached, in_ms(all.prefill));
   side(result, "predicted", all.tokens, in_ms(all.decode));
   return result;
 }
@@ -141,7 +141,7 @@ ordered llama_voice::usage(const tally& all) {
   ordered result{{"completion_tokens", all.tokens},
                  {"prompt_tokens", all.prompt_tokens},
                  {"total_tokens", all.tokens + all.prompt_tokens}};
-  result["prompt_tokens_details"]["cached_tokens"] = 0;
+  result["prompt_tokens_details"]["cached_tokens"] = all.cached;
   return result;
 }
 

@@ -180,7 +180,9 @@ job make_job(const phone_settings& settings, const ollama_request& asked, std::s
   what.model = model_key(asked.model);
   what.options = asked.load_options;
   what.keep = asked.keep;
-  what.prompt_tokens = std::min<std::size_t>(tokenize(prompt).size(), settings.context);
+  what.prompt = tokenize(prompt);
+  what.prompt_tokens = std::min<std::size_t>(what.prompt.size(), settings.context);
+  if (what.prompt.size() > settings.context) what.prompt.clear();  // it is cut at its front
   what.limit = asked.limit;
   what.room = room(settings);
   what.stops = asked.stops;

@@ -126,6 +126,7 @@ void phone::server::set(const fault& what) {
   if (!(fault_.factor > 0)) fault_.factor = fault{}.factor;
   if (!started_) return;
   if (down_) {
+    if (what.kind == fault_kind::crash) slots.forget_prompts();
     if (!was_down) stop_listening(true);
     const auto all = connections_;
     for (connection* each : all) {

@@ -54,7 +54,6 @@ class phone::server : public std::enable_shared_from_this<phone::server> {
   std::uint64_t answers = 0;                   // number for ids
   std::chrono::duration<double> prefilled{0};  // time spent, for /metrics
   std::chrono::duration<double> decoded{0};
-  std::uint64_t prompt_tokens = 0;
 
  private:
   boost::asio::awaitable<void> accept(std::uint64_t run);

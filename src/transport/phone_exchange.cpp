@@ -99,7 +99,13 @@ task<result<phone_response_head>> pooled_exchange::send(std::string_view method,
   for (;;) {
     guard_.set(deadline);
     result<phone_response_head> got = error(errc::connection_lost);
-    if (auto written = co_await write(head, body); written) {
+    result<void> written{};
+    if (const auto sent = write_at_once(head, body); !sent) {
+      written = sent.error();
+    } else if (*sent < head.size() + body.size()) {
+      written = co_await write_rest(head, body, *sent);
+    }
+    if (written) {
       got = co_await read_head();
     } else {
       got = written.error();
@@ -220,23 +226,27 @@ task<result<void>> pooled_exchange::write_encrypted(std::string_view bytes) {
   co_return result<void>{};
 }
 
-task<result<void>> pooled_exchange::write(std::string_view head, std::string_view body) {
+/// How much of it went out without waiting: nearly always all.
+result<std::size_t> pooled_exchange::write_at_once(std::string_view head, std::string_view body) {
+  if (connection_->tls) return std::size_t{0};
   const std::array<asio::const_buffer, 2> both{asio::buffer(head.data(), head.size()),
                                                asio::buffer(body.data(), body.size())};
+  error_code ec;
+  const std::size_t sent =
+      body.empty() ? connection_->socket.write_some(both[0], ec) : connection_->socket.write_some(both, ec);
+  if (ec == asio::error::would_block) return std::size_t{0};
+  if (ec) return broken(expired_ ? errc::first_token_timeout : errc::connection_lost);
+  return sent;
+}
+
+task<result<void>> pooled_exchange::write_rest(std::string_view head, std::string_view body,
+                                               std::size_t sent) {
   if (connection_->tls) {
     if (auto first = co_await write_encrypted(head); !first) co_return first;
     co_return co_await write_encrypted(body);
   }
-  // Nearly always it goes out at once.
-  error_code ec;
-  std::size_t sent =
-      body.empty() ? connection_->socket.write_some(both[0], ec) : connection_->socket.write_some(both, ec);
-  if (ec == asio::error::would_block) {
-    sent = 0;
-    ec = {};
-  }
-  if (ec) co_return broken(expired_ ? errc::first_token_timeout : errc::connection_lost);
-  if (sent == head.size() + body.size()) co_return result<void>{};
+  const std::array<asio::const_buffer, 2> both{asio::buffer(head.data(), head.size()),
+                                               asio::buffer(body.data(), body.size())};
   std::array<asio::const_buffer, 2> rest{};
   rest[0] = sent < head.size() ? both[0] + sent : asio::const_buffer{};
   rest[1] = sent < head.size() ? both[1] : both[1] + (sent - head.size());
@@ -247,40 +257,46 @@ task<result<void>> pooled_exchange::write(std::string_view head, std::string_vie
 
 // ---- response
 
-/// More bytes from the phone into the buffer.
-task<result<void>> pooled_exchange::fill() {
+/// For more bytes from the phone. Empty: it is full of a header, trailer or chunk extension without end.
+asio::mutable_buffer pooled_exchange::room() {
   auto& buffer = connection_->buffer;
-  const std::size_t room = buffer.max_size() - buffer.size();
-  if (room == 0) co_return broken(errc::bad_response);  // a header, trailer or chunk extension without end
-  const auto space = buffer.prepare(std::min<std::size_t>(room, 16384));
-  error_code ec;
-  std::size_t n = 0;
-  if (connection_->tls) {
-    for (n = connection_->tls->read_some(space, ec); ec == asio::error::would_block;
-         n = connection_->tls->read_some(space, ec)) {
-      if (ec = co_await ready(); ec) break;
-    }
-  } else {
-    std::tie(ec, n) = co_await connection_->socket.async_read_some(space, use_result);
-  }
-  if (aborted_) co_return error(errc::aborted);
-  if (expired_) co_return broken(parser_->is_header_done() ? errc::stalled : errc::first_token_timeout);
+  const std::size_t most = buffer.max_size() - buffer.size();
+  return buffer.prepare(std::min(most, connection_->next_read));
+}
+
+/// Bytes have come into the room, or why none will.
+result<void> pooled_exchange::filled(const error_code& ec, std::size_t bytes) {
+  if (aborted_) return error(errc::aborted);
+  if (expired_) return broken(parser_->is_header_done() ? errc::stalled : errc::first_token_timeout);
   if (ec == asio::error::eof && parser_->is_header_done()) {
     error_code bad;
     parser_->put_eof(bad);
-    if (!bad) co_return result<void>{};
+    if (!bad) return {};
   }
-  if (ec) co_return broken(errc::connection_lost);
+  if (ec) return broken(errc::connection_lost);
   heard_ = true;
-  buffer.commit(n);
-  co_return result<void>{};
+  connection_->buffer.commit(bytes);
+  // Who sends a lot at a time is read a lot at a time.
+  if (bytes >= connection_->next_read) connection_->next_read = phone_connection::large_read;
+  return {};
+}
+
+task<result<void>> pooled_exchange::fill_encrypted(asio::mutable_buffer space) {
+  error_code ec;
+  std::size_t n = 0;
+  for (n = connection_->tls->read_some(space, ec); ec == asio::error::would_block;
+       n = connection_->tls->read_some(space, ec)) {
+    if (ec = co_await ready(); ec) break;
+  }
+  co_return filled(ec, n);
 }
 
 /// Gives what the buffer holds to the parser; how many bytes of body came out.
 result<std::size_t> pooled_exchange::parse() {
   auto& body = parser_->get().body();
-  body.data = connection_->body.data();
-  body.size = connection_->body.size();
+  const auto scratch = pool_->scratch();
+  body.data = scratch.data();
+  body.size = scratch.size();
   body.more = true;
   error_code ec;
   try {
@@ -289,7 +305,7 @@ result<std::size_t> pooled_exchange::parse() {
     return broken(errc::bad_response);
   }
   if (ec && ec != http::error::need_more && ec != http::error::need_buffer) return broken(errc::bad_response);
-  return parser_->is_header_done() ? connection_->body.size() - body.size : 0;
+  return parser_->is_header_done() ? scratch.size() - body.size : 0;
 }
 
 task<result<phone_response_head>> pooled_exchange::read_head() {
@@ -304,7 +320,16 @@ task<result<phone_response_head>> pooled_exchange::read_head() {
         if (auto parsed = parse(); !parsed) co_return parsed.error();
         if (parser_->is_header_done() || connection_->buffer.size() != before) continue;
       }
-      if (auto more = co_await fill(); !more) co_return more.error();
+      const asio::mutable_buffer space = room();
+      if (space.size() == 0) co_return broken(errc::bad_response);
+      result<void> more{};
+      if (connection_->tls) {
+        more = co_await fill_encrypted(space);
+      } else {
+        const auto [ec, n] = co_await connection_->socket.async_read_some(space, use_result);
+        more = filled(ec, n);
+      }
+      if (!more) co_return more.error();
     }
     if (parser_->get().result_int() / 100 != 1) break;  // 100 Continue and the like: the real one follows
   }
@@ -326,14 +351,23 @@ task<result<std::string_view>> pooled_exchange::read(time_point deadline) {
       if (!got) co_return got.error();
       if (*got > 0) {
         guard_.never();
-        co_return std::string_view(connection_->body.data(), *got);
+        co_return std::string_view(pool_->scratch().data(), *got);
       }
     }
     if (parser_->is_done()) {
       guard_.never();
       co_return std::string_view{};
     }
-    if (auto more = co_await fill(); !more) co_return more.error();
+    const asio::mutable_buffer space = room();
+    if (space.size() == 0) co_return broken(errc::bad_response);
+    result<void> more{};
+    if (connection_->tls) {
+      more = co_await fill_encrypted(space);
+    } else {
+      const auto [ec, n] = co_await connection_->socket.async_read_some(space, use_result);
+      more = filled(ec, n);
+    }
+    if (!more) co_return more.error();
   }
 }
 

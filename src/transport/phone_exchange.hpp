@@ -1,7 +1,6 @@
 // One request to one phone; private to this layer.
 #pragma once
 
-#include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/buffer_body.hpp>
@@ -17,12 +16,16 @@ using tcp = boost::asio::ip::tcp;
 using tcp_socket = asio::basic_stream_socket<tcp, executor>;
 
 struct phone_connection {
-  phone_connection(const executor& where, std::size_t buffer_bytes) : socket(where), buffer(buffer_bytes) {}
+  static constexpr std::size_t small_read = 2048;
+  static constexpr std::size_t large_read = 16384;
+
+  phone_connection(const executor& where, std::size_t buffer_bytes)
+      : socket(where), buffer(buffer_bytes), next_read(small_read) {}
 
   tcp_socket socket;
   std::optional<tls_channel> tls{};  // to a phone that speaks it; goes before the socket
   boost::beast::flat_buffer buffer;  // never grows past what it was made with
-  std::array<char, 16384> body;      // where decoded bytes of a response are put
+  std::size_t next_read;             // bytes: most answers come in small pieces
   time_point idle_since{};
 };
 
@@ -46,10 +49,13 @@ class pooled_exchange final : public phone_exchange {
   task<result<void>> shake_hands();
   task<boost::system::error_code> ready();
   task<std::vector<asio::ip::address>> look_up();
-  task<result<void>> write(std::string_view head, std::string_view body);
+  result<std::size_t> write_at_once(std::string_view head, std::string_view body);
+  task<result<void>> write_rest(std::string_view head, std::string_view body, std::size_t sent);
   task<result<void>> write_encrypted(std::string_view bytes);
   task<result<phone_response_head>> read_head();
-  task<result<void>> fill();
+  boost::asio::mutable_buffer room();
+  task<result<void>> fill_encrypted(boost::asio::mutable_buffer space);
+  result<void> filled(const boost::system::error_code& ec, std::size_t bytes);
   result<std::size_t> parse();
   void expire();
   error broken(errc otherwise) const;

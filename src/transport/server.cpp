@@ -13,6 +13,7 @@ namespace pocketfleet {
 namespace {
 
 using boost::system::error_code;
+constexpr milliseconds unwatched{5};       // a request's first moments
 constexpr milliseconds accept_pause{150};  // after EMFILE and the like: time for descriptors to come free
 
 }  // namespace
@@ -22,7 +23,8 @@ server::server(executor where, gateway_face& face, const phone_link_settings& li
       face_(face),
       acceptor_(where),
       dog_(std::make_shared<watchdog>(where)),
-      phones_(std::make_shared<phone_pool>(where, dog_, links)) {}
+      phones_(std::make_shared<phone_pool>(where, dog_, links)),
+      watch_time_(where) {}
 
 result<std::uint16_t> server::listen(std::uint16_t port) {
   error_code ec;
@@ -121,8 +123,20 @@ void server::drop() {
   for (session* s : std::vector<session*>(sessions_.begin(), sessions_.end())) s->abandon();
 }
 
+void server::watch_later(session* s) {
+  to_watch_.push_back(s);
+  if (to_watch_.size() > 1) return;  // the time is running
+  watch_time_.expires_after(unwatched);
+  watch_time_.async_wait([weak = weak_from_this()](const error_code& ec) {
+    const auto self = weak.lock();
+    if (ec || !self) return;
+    for (session* each : std::exchange(self->to_watch_, {})) each->watch_if_serving();
+  });
+}
+
 void server::remove(session* s) {
   sessions_.erase(s);
+  std::erase(to_watch_, s);
   look_whether_drained();
 }
 

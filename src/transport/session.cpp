@@ -13,6 +13,7 @@ using boost::system::error_code;
 
 constexpr int send_buffer = 32 << 10;  // the kernel takes twice as much for its own bookkeeping
 constexpr std::size_t buffer_cap = std::size_t{32} << 10U;
+constexpr std::size_t small_read = 2048;
 constexpr std::size_t most_behind = std::size_t{4} << 20U;  // bytes thrown away behind a running request
 
 constexpr milliseconds first_request_in_drain{500};
@@ -28,7 +29,8 @@ session::session(tcp_socket socket, std::shared_ptr<server> of, std::shared_ptr<
                error_code ignored;
                socket_.cancel(ignored);
              }),
-      buffer_(buffer_cap) {
+      buffer_(buffer_cap),
+      next_read_(small_read) {
   error_code ignored;
   socket_.non_blocking(true, ignored);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -76,16 +78,36 @@ task<> session::run() {
     guard_.set(clock::now() + (!fresh_   ? limits.idle_time
                                : finish_ ? first_request_in_drain
                                          : limits.header_time));
-    if (buffer_.size() == 0 && !co_await fill()) break;
+    bool more = true;
+    if (buffer_.size() == 0 && !tls_) {
+      const auto [ec, n] = co_await socket_.async_read_some(room(), use_result);
+      more = filled(ec, n);
+    } else if (buffer_.size() == 0) {
+      more = co_await fill();
+    }
+    if (!more) break;
     fresh_ = idle_ = false;
     began_ = clock::now();
     guard_.set(began_ + limits.header_time);
-    reading got = co_await read_header();
-    if (got == reading::done) got = co_await enter();
-    if (got == reading::done) got = co_await read_body();
+    // Most requests come whole: then nothing of this waits, and no coroutine is made for it.
+    begin_request();
+    reading got = reading::done;
+    if (wrong_ = take_header(); wrong_ || !parser_->is_header_done()) got = co_await read_header();
+    if (got == reading::done) {
+      if (const auto denied = enter()) {
+        got = co_await turn_away(*denied);
+      } else if (!body_is_there()) {
+        got = co_await read_body();
+      }
+    }
     guard_.never();
     if (got != reading::done) break;
-    co_await serve();
+    if (request_id_.empty()) request_id_ = new_request_id();
+    if (there_.to != nullptr) {
+      co_await call_handler(*there_.to);
+    } else {
+      co_await serve_nobody();
+    }
     server_->face().bodies.give_back(std::exchange(body_bytes_, 0));
     visit_ = {};
     if (!keep_alive_ || cut_ || gone_.stop_requested()) break;
@@ -96,12 +118,8 @@ task<> session::run() {
 
 // ---- the handler
 
-task<> session::serve() {
-  if (request_id_.empty()) request_id_ = new_request_id();
-  if (there_.to != nullptr) {
-    co_await call_handler(*there_.to);
-    co_return;
-  }
+/// There is no such path, or it does not take the method.
+task<> session::serve_nobody() {
   const auto& request = parser_->get();
   const std::string& allow = there_.allow;
   http_call call("other", socket_.get_executor());
@@ -144,6 +162,8 @@ task<> session::call_handler(const route& to) {
   call.if_none_match = parser_->get()[http::field::if_none_match];
   call.authorization = parser_->get()[http::field::authorization];
   call.traceparent = accepted_traceparent(parser_->get()["traceparent"]);
+  call.session = parser_->get()["X-Session-Id"];
+  call.patient = boost::beast::iequals(parser_->get()["X-Priority"], "batch");
   call.record.trace_id = trace_id_of(call.traceparent);
   call.began = began_;
   call.phones = &server_->phones();
@@ -152,7 +172,7 @@ task<> session::call_handler(const route& to) {
   call.gone = gone_.get_token();
   call.out = this;
   serving_ = true;
-  watch();
+  if (!watching_ && !std::exchange(to_be_watched_, true)) server_->watch_later(this);
   bool threw = false;
   try {
     co_await to.run(call);
@@ -188,6 +208,11 @@ void session::keep_books(http_call& call) {
 }
 
 std::string session::peer() const {
+  if (peer_.empty()) peer_ = look_up_peer();
+  return peer_;
+}
+
+std::string session::look_up_peer() const {
   error_code gone;
   const auto there = socket_.remote_endpoint(gone);
   if (gone) return {};
@@ -198,6 +223,11 @@ std::string session::peer() const {
 }
 
 // ---- the client's leaving
+
+void session::watch_if_serving() {
+  to_be_watched_ = false;
+  if (serving_) watch();
+}
 
 /// Waits for the client to close while its request is served. A half-close counts as leaving: it cannot be
 /// told from it.

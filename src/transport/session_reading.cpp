@@ -13,30 +13,38 @@ using boost::system::error_code;
 constexpr std::size_t body_step = std::size_t{64}
                                   << 10U;  // what an unannounced body takes from the budget at a time
 
+constexpr std::size_t large_read = 8192;
+
 bool starts_with_empty_line(asio::const_buffer bytes) {
   return std::string_view(static_cast<const char*>(bytes.data()), bytes.size()).starts_with("\r\n");
 }
 
 }  // namespace
 
+/// For more bytes from the client; never empty, since the buffer is not full here.
+asio::mutable_buffer session::room() {
+  return buffer_.prepare(std::min(buffer_.max_size() - buffer_.size(), next_read_));
+}
+
+bool session::filled(const error_code& ec, std::size_t bytes) {
+  if (ec) return false;
+  buffer_.commit(bytes);
+  if (bytes >= next_read_) next_read_ = large_read;  // who sends a lot is read a lot at a time
+  return true;
+}
+
 /// More bytes from the client into the buffer. False: closed, out of time, or the buffer is full.
 task<bool> session::fill() {
-  const std::size_t room = buffer_.max_size() - buffer_.size();
-  if (room == 0) co_return false;
-  const auto space = buffer_.prepare(std::min<std::size_t>(room, 8192));
+  if (buffer_.size() == buffer_.max_size()) co_return false;
+  const auto space = room();
   if (!tls_) {
     const auto [ec, n] = co_await socket_.async_read_some(space, use_result);
-    if (ec) co_return false;
-    buffer_.commit(n);
-    co_return true;
+    co_return filled(ec, n);
   }
   for (;;) {
     error_code ec;
     const std::size_t n = tls_->read_some(space, ec);
-    if (!ec) {
-      buffer_.commit(n);
-      co_return true;
-    }
+    if (!ec) co_return filled(ec, n);
     const bool again = ec == asio::error::would_block && co_await ready(tls_->wants_write());
     if (!again) co_return false;
   }
@@ -80,7 +88,7 @@ error_code session::parse() {
   return ec == http::error::need_more ? error_code{} : ec;
 }
 
-task<session::reading> session::read_header() {
+void session::begin_request() {
   const listener_settings& limits = server_->face().settings;
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(limits.header_bytes));
@@ -90,97 +98,143 @@ task<session::reading> session::read_header() {
   has_failed_ = head_only_ = cut_ = false;
   request_id_.clear();
   origin_.clear();
-  std::size_t taken = 0;
-  bool folded = false;
-  bool empty_line = false;  // one before the request line is passed over (RFC 9112, 2.2)
-  while (!parser_->is_header_done()) {
-    if (taken == 0 && !empty_line && starts_with_empty_line(buffer_.cdata())) {
-      buffer_.consume(2);
-      empty_line = true;
-    }
-    const auto bytes = buffer_.cdata();
-    const std::string_view unread(static_cast<const char*>(bytes.data()), bytes.size());
-    const error_code ec = parse();
-    // Beast takes whole lines before the header's end has come: each part is looked at as it is taken.
-    const std::string_view part = unread.substr(0, unread.size() - buffer_.size());
-    folded = folded || has_folded_line(part);
-    taken += part.size();
-    if (folded) co_return co_await refuse({400, "a header line is folded"});
-    if (taken > limits.header_bytes) co_return co_await refuse({431, "the header is too large"});
-    if (ec == http::error::header_limit) co_return co_await refuse({431, "the header is too large"});
-    if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
-    if (ec) co_return co_await refuse({400, "not HTTP/1.1"});
-    if (parser_->is_header_done()) break;
-    if (!co_await fill()) {
-      if (expired_) co_return co_await refuse({408, "the header took too long"});
-      if (buffer_.size() == buffer_.max_size()) co_return co_await refuse({431, "the header is too large"});
-      co_return reading::closed;
-    }
+  wrong_.reset();
+  header_taken_ = 0;
+  folded_ = empty_line_ = false;
+}
+
+/// Gives what has come of the header to the parser, and looks at it when it is whole.
+std::optional<refusal> session::take_header() {
+  const listener_settings& limits = server_->face().settings;
+  if (header_taken_ == 0 && !empty_line_ && starts_with_empty_line(buffer_.cdata())) {
+    buffer_.consume(2);
+    empty_line_ = true;
   }
+  const auto bytes = buffer_.cdata();
+  const std::string_view unread(static_cast<const char*>(bytes.data()), bytes.size());
+  const error_code ec = parse();
+  // Beast takes whole lines before the header's end has come: each part is looked at as it is taken.
+  const std::string_view part = unread.substr(0, unread.size() - buffer_.size());
+  folded_ = folded_ || has_folded_line(part);
+  header_taken_ += part.size();
+  if (folded_) return refusal{400, "a header line is folded"};
+  if (header_taken_ > limits.header_bytes) return refusal{431, "the header is too large"};
+  if (ec == http::error::header_limit) return refusal{431, "the header is too large"};
+  if (ec == http::error::body_limit) return refusal{413, "the body is too large"};
+  if (ec) return refusal{400, "not HTTP/1.1"};
+  if (!parser_->is_header_done()) return std::nullopt;
+  return check_header();
+}
+
+std::optional<refusal> session::check_header() {
+  const listener_settings& limits = server_->face().settings;
   const auto& head = parser_->get().base();
   head_only_ = head.method() == http::verb::head;
   keep_alive_ = parser_->keep_alive();
   request_id_ = accepted_request_id(head["X-Request-Id"]);
-  if (auto why = check_framing(head, limits.header_fields, limits.target_bytes))
-    co_return co_await refuse(*why);
-  if (auto why = check_origin(head, limits.host_names, limits.origins)) co_return co_await refuse(*why);
+  if (auto why = check_framing(head, limits.header_fields, limits.target_bytes)) return why;
+  if (auto why = check_origin(head, limits.host_names, limits.origins)) return why;
   if (!limits.origins.empty()) origin_ = head[http::field::origin];
-  co_return reading::done;
+  return std::nullopt;
 }
 
-/// Whom the request is for, and whether its client may have that: before the body, of which strangers shall
-/// cost nothing.
-task<session::reading> session::enter() {
-  const gateway_face& face = server_->face();
-  const auto& head = parser_->get();
-  there_ = find_route(face.routes, path_of(head.target()), head.method_string());
-  if (face.door == nullptr || head.method() == http::verb::options) co_return reading::done;
-  const access_level needed = there_.to != nullptr ? there_.to->access : access_level::client;
-  const bool takes_place = there_.to == nullptr || there_.to->takes_place;
-  auto admitted = face.door->admit(key_in(head), needed, takes_place, *this, clock::now());
-  if (!admitted) {
-    const error why = admitted.error();
-    co_return co_await turn_away(why);
-  }
-  visit_ = std::move(*admitted);
-  co_return reading::done;
-}
-
-task<session::reading> session::read_body() {
-  body_budget& budget = server_->face().bodies;
-  const std::string_view expect = parser_->get()[http::field::expect];
-  if (!expect.empty() && parser_->get().version() >= 11) {
-    if (!boost::beast::iequals(expect, "100-continue"))
-      co_return co_await refuse({417, "unknown expectation"});
-    if (!co_await write_all("HTTP/1.1 100 Continue\r\n\r\n", {}, {})) co_return reading::closed;
-  }
-  const auto announced = parser_->content_length();
-  const auto take = [&](std::size_t bytes) {
-    if (!budget.take(bytes)) return false;
-    body_bytes_ += bytes;
-    return true;
-  };
-  if (announced && !take(*announced)) co_return co_await refuse({503, "too many bodies at once"});
-  const std::size_t expected = announced ? *announced : 0;
-  guard_.set(clock::now() + server_->face().settings.body_time + seconds(expected >> 16U));
-  parser_->eager(true);
-  while (!parser_->is_done()) {
-    const error_code ec = parse();
-    if (ec == http::error::body_limit) co_return co_await refuse({413, "the body is too large"});
-    if (ec == http::error::header_limit) co_return co_await refuse({431, "the trailer is too large"});
-    if (ec) co_return co_await refuse({400, "the body is not sound HTTP"});
-    if (parser_->is_done()) break;
-    while (!announced && parser_->get().body().size() > body_bytes_) {
-      if (!take(body_step)) co_return co_await refuse({503, "too many bodies at once"});
-    }
-    if (!co_await fill()) {
-      if (expired_) co_return co_await refuse({408, "the body took too long"});
-      if (buffer_.size() == buffer_.max_size())
-        co_return co_await refuse({400, "the body is not sound HTTP"});
+/// Of a header that is not whole yet, or wrong.
+task<session::reading> session::read_header() {
+  while (!wrong_ && !parser_->is_header_done()) {
+    if (co_await fill()) {
+      wrong_ = take_header();
+    } else if (expired_) {
+      wrong_.emplace(408, "the header took too long");
+    } else if (buffer_.size() == buffer_.max_size()) {
+      wrong_.emplace(431, "the header is too large");
+    } else {
       co_return reading::closed;
     }
   }
-  co_return reading::done;
+  if (!wrong_) co_return reading::done;
+  const refusal why = *wrong_;
+  co_return co_await refuse(why);
+}
+
+/// Whom the request is for, and whether its client may have that: before the body, of which strangers shall
+/// cost nothing. An error: it may not.
+std::optional<error> session::enter() {
+  const gateway_face& face = server_->face();
+  const auto& head = parser_->get();
+  there_ = find_route(face.routes, path_of(head.target()), head.method_string());
+  if (face.door == nullptr || head.method() == http::verb::options) return std::nullopt;
+  const access_level needed = there_.to != nullptr ? there_.to->access : access_level::client;
+  const bool takes_place = there_.to == nullptr || there_.to->takes_place;
+  auto admitted = face.door->admit(key_in(head), needed, takes_place, *this, clock::now());
+  if (!admitted) return admitted.error();
+  visit_ = std::move(*admitted);
+  return std::nullopt;
+}
+
+/// The client sends its body only when it is told to.
+bool session::expects_word() const {
+  return parser_->get().version() >= 11 && !parser_->get()[http::field::expect].empty();
+}
+
+std::optional<refusal> session::begin_body() {
+  parser_->eager(true);
+  const auto announced = parser_->content_length();
+  if (!announced) return std::nullopt;
+  if (!server_->face().bodies.take(*announced)) return refusal{503, "too many bodies at once"};
+  body_bytes_ += *announced;
+  return std::nullopt;
+}
+
+/// Gives what has come of the body to the parser.
+std::optional<refusal> session::take_body() {
+  if (parser_->is_done()) return std::nullopt;
+  const error_code ec = parse();
+  if (ec == http::error::body_limit) return refusal{413, "the body is too large"};
+  if (ec == http::error::header_limit) return refusal{431, "the trailer is too large"};
+  if (ec) return refusal{400, "the body is not sound HTTP"};
+  if (parser_->is_done() || parser_->content_length()) return std::nullopt;
+  while (parser_->get().body().size() > body_bytes_) {
+    if (!server_->face().bodies.take(body_step)) return refusal{503, "too many bodies at once"};
+    body_bytes_ += body_step;
+  }
+  return std::nullopt;
+}
+
+/// The whole body came with the header. False: read_body() goes on.
+bool session::body_is_there() {
+  if (expects_word()) return false;
+  wrong_ = begin_body();
+  if (!wrong_) wrong_ = take_body();
+  return !wrong_ && parser_->is_done();
+}
+
+task<session::reading> session::read_body() {
+  if (expects_word()) {
+    if (!boost::beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
+      const refusal why{417, "unknown expectation"};
+      co_return co_await refuse(why);
+    }
+    outgoing word("HTTP/1.1 100 Continue\r\n\r\n");
+    if (!write_at_once(word) && !co_await write_rest(word)) co_return reading::closed;
+    wrong_ = begin_body();
+    if (!wrong_) wrong_ = take_body();
+  }
+  const std::size_t expected = parser_->content_length() ? *parser_->content_length() : 0;
+  guard_.set(clock::now() + server_->face().settings.body_time + seconds(expected >> 16U));
+  while (!wrong_ && !parser_->is_done()) {
+    if (co_await fill()) {
+      wrong_ = take_body();
+    } else if (expired_) {
+      wrong_.emplace(408, "the body took too long");
+    } else if (buffer_.size() == buffer_.max_size()) {
+      wrong_.emplace(400, "the body is not sound HTTP");
+    } else {
+      co_return reading::closed;
+    }
+  }
+  if (!wrong_) co_return reading::done;
+  const refusal why = *wrong_;
+  co_return co_await refuse(why);
 }
 
 /// Says why, and reads no further: where the next request would begin is not known.

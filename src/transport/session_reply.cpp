@@ -52,7 +52,8 @@ task<> session::send(int status, std::string_view content_type, std::string body
     first.append(second);
     second = {};
   }
-  if (!co_await write_all(first, second, {})) leave();
+  outgoing all(first, second);
+  if (!write_at_once(all) && !co_await write_rest(all)) leave();
 }
 
 task<> session::fail(const error& why, header_list headers) {
@@ -85,16 +86,19 @@ task<bool> session::write(std::string_view bytes) {
   std::string first = std::exchange(pending_head_, {});
   bool sent = false;
   if (parser_->get().version() == 10) {
-    sent = co_await write_all(first, bytes, {});
+    outgoing all(first, bytes);
+    sent = write_at_once(all) || co_await write_rest(all);
   } else {
     char size[24];
     const auto digits = std::to_chars(size, size + sizeof size, bytes.size(), 16).ptr;
     first.append(size, digits).append("\r\n");
     if (bytes.size() < worth_gathering) {
       first.append(bytes).append("\r\n");
-      sent = co_await write_all(first, {}, {});
+      outgoing all(first);
+      sent = write_at_once(all) || co_await write_rest(all);
     } else {
-      sent = co_await write_all(first, bytes, "\r\n");
+      outgoing all(first, bytes, "\r\n");
+      sent = write_at_once(all) || co_await write_rest(all);
     }
   }
   if (!sent) leave();
@@ -115,7 +119,8 @@ task<> session::end(std::string_view last) {
     }
     all.append("0\r\n\r\n");
   }
-  if (!co_await write_all(all, {}, {})) leave();
+  outgoing bytes(all);
+  if (!write_at_once(bytes) && !co_await write_rest(bytes)) leave();
 }
 
 void session::cut() {
@@ -123,40 +128,42 @@ void session::cut() {
   keep_alive_ = false;
 }
 
-/// False: the client is gone, or has taken nothing for as long as is waited.
-task<bool> session::write_all(std::string_view first, std::string_view second, std::string_view third) {
-  std::array<asio::const_buffer, 3> parts{asio::buffer(first.data(), first.size()),
-                                          asio::buffer(second.data(), second.size()),
-                                          asio::buffer(third.data(), third.size())};
-  std::size_t left = first.size() + second.size() + third.size();
-  for (;;) {
+/// Writes until the socket takes no more; nearly always it all goes. True: it has.
+bool session::write_at_once(outgoing& what) {
+  while (what.left > 0) {
     error_code ec;
-    // Nearly always it all goes at once.
     std::size_t n = 0;
+    auto& parts = what.parts;
     if (tls_) {
       const auto next = std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.size() > 0; });
-      if (next != parts.end()) n = tls_->write_some(*next, ec);
+      n = tls_->write_some(*next, ec);
     } else {
-      n = left == parts[0].size() ? socket_.write_some(parts[0], ec) : socket_.write_some(parts, ec);
+      n = what.left == parts[0].size() ? socket_.write_some(parts[0], ec) : socket_.write_some(parts, ec);
     }
-    if (ec == asio::error::would_block) {
-      guard_.set(clock::now() + server_->face().settings.write_stall);
-      const bool to_read = tls_ && !tls_->wants_write();
-      const auto what = to_read ? asio::ip::tcp::socket::wait_read : asio::ip::tcp::socket::wait_write;
-      const auto [failed] = co_await socket_.async_wait(what, use_result);
-      guard_.never();
-      if (expired_ || (failed && failed != asio::error::operation_aborted)) co_return false;
-      continue;
-    }
-    if (ec) co_return false;
-    left -= n;
-    if (left == 0) co_return true;
+    what.broken = ec && ec != asio::error::would_block;
+    if (ec) return false;
+    what.left -= n;
     for (auto& part : parts) {
       const std::size_t gone = std::min(n, part.size());
       part += gone;
       n -= gone;
     }
   }
+  return true;
+}
+
+/// After that. False: the client is gone, or has taken nothing for as long as is waited.
+task<bool> session::write_rest(outgoing& what) {
+  while (!what.broken) {
+    guard_.set(clock::now() + server_->face().settings.write_stall);
+    const bool to_read = tls_ && !tls_->wants_write();
+    const auto how = to_read ? asio::ip::tcp::socket::wait_read : asio::ip::tcp::socket::wait_write;
+    const auto [failed] = co_await socket_.async_wait(how, use_result);
+    guard_.never();
+    if (expired_ || (failed && failed != asio::error::operation_aborted)) co_return false;
+    if (write_at_once(what)) co_return true;
+  }
+  co_return false;
 }
 
 }  // namespace pocketfleet

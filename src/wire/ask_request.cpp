@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, 10> shared_keys{
 result<json> read_options(const json& given, const ask_rules& rules) {
   if (!given.is_object()) return bad("options: expected an object");
   json options = json::object();
-  for (const auto& [name, value] : given.items()) {
+  for (const auto& [name, value] : given.get_ref<const json::object_t&>()) {
     if (!is_ollama_option(name)) return unknown_field("option", name, ollama_options());
     if (value.is_null()) continue;
     if (reloads_model(name) && !rules.pass_load_options) {
@@ -45,7 +45,7 @@ result<json> read_messages(json& given, question& q) {
     }
     const auto content = m.find("content");
     if (content == m.end() || !content->is_string()) return bad(where + ".content: expected a string");
-    for (const auto& [name, value] : m.items()) {
+    for (const auto& [name, value] : m.get_ref<const json::object_t&>()) {
       constexpr std::array<std::string_view, 3> keys{"role", "content", "images"};
       if (std::find(keys.begin(), keys.end(), name) == keys.end())
         return unknown_field("field in " + where, name, keys);
@@ -128,7 +128,8 @@ result<void> read_settings(json& body, ask_request& request, const ask_rules& ru
 
 result<ask_request> read_ask(json body, const ask_rules& rules) {
   if (!body.is_object()) return bad("expected a JSON object");
-  for (const auto& [name, value] : body.items()) {
+  // Not items(): that makes a text of each index, whether it is one or not.
+  for (const auto& [name, value] : body.get_ref<const json::object_t&>()) {
     if (std::find(ask_keys.begin(), ask_keys.end(), name) == ask_keys.end())
       return unknown_field("field", name, ask_keys);
   }

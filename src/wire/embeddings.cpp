@@ -47,7 +47,8 @@ result<void> check_tokens(const json& tokens, const std::string& where) {
 
 result<void> read_openai_input(json given, embeddings_request& r) {
   const auto tokens_are_given = [&](const std::string& where) {
-    only(r, llama_only, where + ": only phones with llama-server take token numbers");
+    std::string why = where;  // g++ 12, optimising, takes operator+ here for a write past the string's end
+    only(r, llama_only, std::move(why.append(": only phones with llama-server take token numbers")));
   };
   if (is_text(given, r.dialect)) {
     r.inputs.push_back(std::move(given));

@@ -119,7 +119,7 @@ result<void> read_fields(const json& body, std::span<const std::string_view> kno
   return {};
 }
 
-/// model, stream, stream_options; the rest of the body is what the phone is sent.
+/// What the gateway acts on itself; the rest of the body is what the phone is sent.
 result<void> read_own_fields(json& body, generation_request& request, question& q) {
   if (const json* const model = find(body, "model")) {
     auto read = read_model(*model);
@@ -135,6 +135,9 @@ result<void> read_own_fields(json& body, generation_request& request, question& 
     if (!usage) return bad("stream_options." + usage.error().message);
     request.include_usage = *usage;
   }
+  if (const json* const key = find(body, "prompt_cache_key"); key != nullptr && key->is_string())
+    request.session = key->get<std::string>();
+  if (const json* const tier = find(body, "service_tier")) request.patient = *tier == "flex";
   return {};
 }
 

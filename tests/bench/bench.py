@@ -10,231 +10,30 @@ printed is the median over the rounds. scripts/bench.sh builds what this needs a
 import argparse
 import contextlib
 import datetime
-import http.client
 import json
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import choice
+import held
+from contenders import (Contender, Setting, cpu_seconds, family, fetch, find_program, machine_busy, note, pin, start,
+                        start_contender)
+
 PHONES = 4
 ASK_TOKENS = 4
 STREAM_TOKENS = 200
-SCENARIOS = ("ask", "ask-streamed", "stream", "cached")
+SCENARIOS = ("ask", "ask-streamed", "stream", "cached", "ask-2", "cached-2", "streams", "waiting", "choice")
 PROMPT = "Name a river in Europe, and the sea it ends in."
-LISTENING_S = 20
 MOST_LOAD_S = 300
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-# --- processes --------------------------------------------------------------------------------------------------------
-
-
-def find_program(name):
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
-
-
-def start(stack, command, log, **more):
-    """A child that is stopped, by its own id, when `stack` unwinds."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, **more)
-
-    def stop():
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-    stack.callback(stop)
-    return child
-
-
-def family(pid):
-    """A process and all its descendants."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", encoding="latin-1") as file:
-                parents[int(entry)] = int(file.read().rpartition(")")[2].split()[1])
-    found = [pid]
-    for member in found:
-        found += [child for child, parent in parents.items() if parent == member]
-    return found
-
-
-def cpu_seconds(pid):
-    """User and system time used so far by a process, its threads (also those that have ended) and its descendants."""
-    total = 0
-    for member in family(pid):
-        with contextlib.suppress(OSError):
-            total += time.clock_gettime_ns(~member << 3 | 2)  # the id that clock_getcpuclockid(3) makes of a pid
-    return total / 1e9
-
-
-def machine_busy():
-    """Seconds of CPU time used on the whole machine since it started."""
-    with open("/proc/stat", encoding="ascii") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def pin(pid, cpus):
-    for member in family(pid):
-        for task in os.listdir(f"/proc/{member}/task"):
-            os.sched_setaffinity(int(task), cpus)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def fetch(port, path, body=None):
-    """Status, header fields, bytes."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        link.request("POST" if body else "GET", path, body)
-        answer = link.getresponse()
-        return answer.status, answer.headers, answer.read()
-    finally:
-        link.close()
-
-
-def wait_for(child, what, ready):
-    deadline = time.monotonic() + LISTENING_S
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise RuntimeError(f"{what} ended with {child.returncode}")
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            if ready():
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"{what} is not ready after {LISTENING_S} s")
-
-
-# --- contenders -------------------------------------------------------------------------------------------------------
-
-# http-no-delay: without it the kernel is told that more follows and holds tokens back, up to 200 ms, to send many in
-# one segment. That is cheap, and not what is compared here.
-HAPROXY_CONFIGURATION = """\
-global
-  nbthread 1
-  maxconn 4096
-defaults
-  mode http
-  option http-keep-alive
-  option http-no-delay
-  http-reuse always
-  timeout connect 2s
-  timeout client 120s
-  timeout server 120s
-frontend clients
-  bind 127.0.0.1:{port}
-  http-request return status 200 content-type application/json string "{constant}" if {{ path /constant }}
-  default_backend phones
-backend phones
-  balance roundrobin
-{servers}
-"""
-
-NGINX_CONFIGURATION = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  keepalive_requests 1000000000;
-  upstream phones {{
-{servers}
-    keepalive 64;
-    keepalive_requests 1000000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://phones;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-    location = /constant {{
-      default_type application/json;
-      return 200 "{constant}";
-    }}
-  }}
-}}
-"""
-
-
-class Contender:
-    """One of those measured: a running process and its port. `pid` is None where the clients talk to the phones."""
-
-    def __init__(self, name, port, pid=None):
-        self.name = name
-        self.port = port
-        self.pid = pid
-        self.pinned = False
-
-
-def start_haproxy(stack, program, folder, log, phones, constant):
-    port = free_port()
-    servers = "\n".join(f"  server phone{i} 127.0.0.1:{phone}" for i, phone in enumerate(phones))
-    file = f"{folder}/haproxy.cfg"
-    with open(file, "w", encoding="ascii") as out:
-        out.write(HAPROXY_CONFIGURATION.format(port=port, servers=servers, constant=constant))
-    child = start(stack, [program, "-db", "-q", "-f", file], log, stdout=log)
-    wait_for(child, "haproxy", lambda: fetch(port, "/api/version")[0] == 200)
-    return Contender("haproxy", port, child.pid)
-
-
-def start_nginx(stack, program, folder, log, phones, constant):
-    port = free_port()
-    servers = "\n".join(f"    server 127.0.0.1:{phone};" for phone in phones)
-    file = f"{folder}/nginx.conf"
-    with open(file, "w", encoding="ascii") as out:
-        out.write(NGINX_CONFIGURATION.format(port=port, servers=servers, folder=folder, constant=constant))
-    command = [program, "-p", folder, "-e", f"{folder}/nginx.log", "-c", file]
-    child = start(stack, command, log, stdout=log)
-    wait_for(child, "nginx", lambda: fetch(port, "/api/version")[0] == 200)
-    return Contender("nginx", port, child.pid)
-
-
-def start_pocketfleet(stack, program, folder, log, phones, permits, gateway):
-    port = free_port()
-    entries = [{"host": "127.0.0.1", "port": phone, "engine": "ollama", "model": "bench",
-                "max_concurrency": permits} for phone in phones]
-    file = f"{folder}/phones.json"
-    with open(file, "w", encoding="ascii") as out:
-        json.dump({"gateway": gateway, "phones": entries}, out)
-    command = [program, "serve", "--phones", file, "--listen", f"127.0.0.1:{port}"]
-    child = start(stack, command, log, stdout=log)
-
-    def ready():
-        status, _, body = fetch(port, "/health")
-        return status == 200 and all(phone["healthy"] for phone in json.loads(body)["phones"])
-
-    wait_for(child, "pocketfleet", ready)
-    return Contender("pocketfleet", port, child.pid)
 
 
 # --- scenarios --------------------------------------------------------------------------------------------------------
@@ -260,7 +59,7 @@ class Request:
 
 
 class Scenario:
-    def __init__(self, name, title, unit, tokens, pause_us, ours, theirs, reference):
+    def __init__(self, name, title, unit, tokens, pause_us, ours, theirs, reference, workers=1):
         self.name = name
         self.title = title
         self.unit = unit  # what the CPU time is divided by: "request" or "token"
@@ -269,20 +68,21 @@ class Scenario:
         self.ours = ours
         self.theirs = theirs
         self.reference = reference  # whose CPU time the others' is compared with
+        self.workers = workers
+        self.from_memory = self.theirs.path == "/constant"
 
     def request(self, contender):
-        return self.ours if contender == "pocketfleet" else self.theirs
-
-    def contenders(self):
-        return ["haproxy", "nginx", "pocketfleet"] + (["direct"] if self.name != "cached" else [])
+        return self.theirs if contender in ("haproxy", "nginx", "direct") else self.ours
 
 
 def scenarios(options):
     ask = Request("/ask", our_ask(ASK_TOKENS), ASK_TOKENS)
+    ask_once = Request("/ask", our_ask(ASK_TOKENS, ""), ASK_TOKENS)
+    chat = Request("/api/chat", ollama_chat(ASK_TOKENS, False), ASK_TOKENS)
+    constant = Request("/constant", our_ask(ASK_TOKENS, ""), None, "")
     return [
         Scenario("ask", f"ask: answers of {ASK_TOKENS} tokens; the proxies ask the phone for one JSON, we for a stream",
-                 "request", ASK_TOKENS, 0, ask,
-                 Request("/api/chat", ollama_chat(ASK_TOKENS, False), ASK_TOKENS), "haproxy"),
+                 "request", ASK_TOKENS, 0, ask, chat, "haproxy"),
         Scenario("ask-streamed", f"ask, streamed upstream: answers of {ASK_TOKENS} tokens, every phone sends the same "
                  "stream; the proxies pass it on, we make one JSON of it",
                  "request", ASK_TOKENS, 0, ask,
@@ -293,8 +93,11 @@ def scenarios(options):
                  Request("/ask_stream", our_ask(STREAM_TOKENS), STREAM_TOKENS),
                  Request("/api/chat", ollama_chat(STREAM_TOKENS, True), STREAM_TOKENS), "haproxy"),
         Scenario("cached", "cached: the same /ask again and again; the proxies return a constant of the same size",
-                 "request", ASK_TOKENS, 0, Request("/ask", our_ask(ASK_TOKENS, ""), ASK_TOKENS),
-                 Request("/constant", our_ask(ASK_TOKENS, ""), None, ""), "nginx"),
+                 "request", ASK_TOKENS, 0, ask_once, constant, "nginx"),
+        Scenario("ask-2", "ask-2: as ask, with two workers each; two cores do all the work, the clients' too",
+                 "request", ASK_TOKENS, 0, ask, chat, "haproxy", 2),
+        Scenario("cached-2", "cached-2: as cached, with two workers each",
+                 "request", ASK_TOKENS, 0, ask_once, constant, "nginx", 2),
     ]
 
 
@@ -404,25 +207,23 @@ class Bench:
         stack.callback(backend.stdout.close)
         phones = json.loads(backend.stdout.readline())["ports"]
 
-        contenders = {"direct": Contender("direct", phones[0])}
-        constant = "x" * 460
-        if "pocketfleet" in programs:
-            # As many idle connections as the proxies keep: more are in use here than a real phone would ever have.
-            gateway = {"log_level": "warning", "phone_idle_connections": min(64, self.options.connections),
-                       **json.loads(self.options.gateway)}
-            ours = self.try_to(start_pocketfleet, stack, programs["pocketfleet"], folder, log, phones,
-                               min(64, self.options.connections), gateway, log=log)
-            contenders["pocketfleet"] = ours
-            if ours and scenario.name == "cached":
+        # As many idle connections as the proxies keep: more are in use here than a real phone would ever have.
+        gateway = {"phone_idle_connections": min(64, self.options.connections), **json.loads(self.options.gateway)}
+        where = Setting(stack, folder, log, phones, None, scenario.workers, constant="x" * 460, gateway=gateway)
+        contenders = {}
+        for name in sorted(programs, key=lambda n: n in ("haproxy", "nginx")):  # ours tell how long the constant is
+            contenders[name] = self.try_to(start_contender, name, programs[name], where, log=log)
+            if contenders[name] and scenario.from_memory and name not in ("haproxy", "nginx"):
+                ours = contenders[name]
                 fetch(ours.port, scenario.ours.path, scenario.ours.body)
                 _, fields, body = fetch(ours.port, scenario.ours.path, scenario.ours.body)
                 if "hit" not in fields.get("X-Cache", "").lower():
-                    note(f"  pocketfleet: X-Cache says {fields.get('X-Cache')!r} to the same prompt again")
-                constant = "x" * len(body)
-        for name, starter in (("haproxy", start_haproxy), ("nginx", start_nginx)):
-            if name in programs:
-                contenders[name] = self.try_to(starter, stack, programs[name], folder, log, phones, constant, log=log)
-        taking_part = [contenders[name] for name in scenario.contenders() if contenders.get(name)]
+                    note(f"  {name}: X-Cache says {fields.get('X-Cache')!r} to the same prompt again")
+                where.constant = "x" * len(body)
+        if not scenario.from_memory:
+            contenders["direct"] = Contender("direct", phones[0])
+        names = [*programs, "direct"]
+        taking_part = [contenders[name] for name in names if contenders.get(name)]
         if not taking_part:
             return [], {}
 
@@ -531,8 +332,20 @@ def machine(programs):
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": model, "cores": os.cpu_count(), "kernel": platform.release(),
-        "versions": {name: first_line([program, versions[name]]) for name, program in programs.items()},
+        "versions": {name: first_line([program, versions[name]]) for name, program in programs.items()
+                     if name in versions},
     }
+
+
+def allow_many_files():
+    """Ten thousand streams are twenty thousand sockets of the one that relays them."""
+    wanted = 2 * held.MOST_STREAMS + held.SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((wanted, max(wanted, hard)), (hard, hard)):
+        if soft < limits[0]:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                return
 
 
 def main():
@@ -547,6 +360,13 @@ def main():
     parser.add_argument("--pin", action="store_true", help="contenders on the last core, the rest on the others")
     parser.add_argument("--syscalls", action="store_true", help="count system calls, with strace, in a run apart")
     parser.add_argument("--gateway", default="{}", metavar="JSON", help="more members for our gateway object")
+    parser.add_argument("--build", action="append", default=[], metavar="NAME=FILE",
+                        help="another build of ours (a full path), beside the others; may be repeated")
+    parser.add_argument("--reference", metavar="NAME", help="whose CPU time the others' is compared with, for all")
+    parser.add_argument("--streams", type=int, action="append", metavar="N",
+                        help="for the scenario streams: so many at once; may be repeated (100, 1000, 10000)")
+    parser.add_argument("--waiting", type=int, action="append", metavar="N",
+                        help="for the scenario waiting: so many at once; may be repeated (1000, 4000)")
     parser.add_argument("--programs", default=f"{root}/build/release", help="folder of bench_backend and bench_load")
     parser.add_argument("--json", metavar="FILE", help="write all results there, each round's too")
     options = parser.parse_args()
@@ -569,6 +389,13 @@ def main():
     else:
         note(f"pocketfleet: {ours} is not built, LEFT OUT")
 
+    for build in options.build:
+        name, _, file = build.partition("=")
+        if not os.access(file, os.X_OK):
+            parser.error(f"--build: {file} is not a program")
+        programs[name] = file
+    allow_many_files()
+
     about = machine(programs)
     print(f"{about['date']} · {about['cpu']}, {about['cores']} cores · Linux {about['kernel']} · " +
           " · ".join(about["versions"].values()))
@@ -578,9 +405,11 @@ def main():
 
     bench = Bench(options)
     results = []
+    wanted = options.scenario or SCENARIOS
     for scenario in scenarios(options):
-        if options.scenario and scenario.name not in options.scenario:
+        if scenario.name not in wanted:
             continue
+        scenario.reference = options.reference or scenario.reference
         note(f"{scenario.name}:")
         try:
             rounds, calls = bench.run(scenario, programs)
@@ -594,6 +423,18 @@ def main():
         print(table(scenario, rows, rounds), flush=True)
         results.append({"scenario": scenario.name, "unit": scenario.unit, "reference": scenario.reference,
                         "rows": rows, "rounds": rounds})
+    for name, special in (("streams", held.Streams), ("waiting", held.Waiting), ("choice", choice.Choice)):
+        if name not in wanted:
+            continue
+        note(f"{name}:")
+        try:
+            found = special(options, note).run(programs)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            note(f"  {name} NOT MEASURED: {error}")
+            bench.errors += 1
+            continue
+        print(found["table"], flush=True)
+        results.append({"scenario": name, **found})
     if options.json:
         with open(options.json, "w", encoding="utf-8") as out:
             json.dump({"machine": about, "scenarios": results}, out, indent=1)

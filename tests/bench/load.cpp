@@ -1,8 +1,13 @@
 // The benchmark's clients: keep-alive connections in a closed loop (each sends its next request when it has
 // the answer to the last), every answer read to its end and checked: status, whole framing, number of tokens,
 // the end mark. Prints one JSON object. A request that fails is counted, its connection opened anew.
+//
+// SIGUSR1: one line on stdout with the tokens that have come so far, {"tokens":N,"answering":N}, to measure
+// in the midst of long streams.
 #include <poll.h>
 #include <sys/resource.h>
+
+#include <csignal>
 
 #include <algorithm>
 #include <array>
@@ -43,6 +48,8 @@ struct settings {
 };
 
 enum class outcome { more, done, broken };
+
+volatile std::sig_atomic_t asked_how_far = 0;
 
 /// Reads one response after the other. Bytes go in as they come; nothing is kept but the head and the last
 /// line.
@@ -202,6 +209,7 @@ class load {
     while (busy_ > 0) {
       const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), stall_ms);
       if (count < 0 && errno != EINTR) checked(count, "epoll_wait");
+      if (asked_how_far != 0) say_how_far();
       if (count == 0) {
         errors_ += busy_;
         note("no byte for " + std::to_string(stall_ms / 1000) + " s");
@@ -318,6 +326,19 @@ class load {
     if (first_error_.empty()) first_error_ = why.substr(0, 200);
   }
 
+  void say_how_far() {
+    asked_how_far = 0;
+    std::uint64_t tokens = tokens_;
+    std::size_t answering = 0;
+    for (const client& c : clients_) {
+      if (!c.busy) continue;
+      tokens += c.answer.tokens();
+      answering += c.answer.tokens() > 0 ? 1U : 0U;
+    }
+    std::printf("{\"tokens\":%llu,\"answering\":%zu}\n", static_cast<unsigned long long>(tokens), answering);
+    std::fflush(stdout);
+  }
+
   double percentile(double share) {
     if (micros_.empty()) return 0;
     const auto at = static_cast<std::ptrdiff_t>(share * static_cast<double>(micros_.size() - 1));
@@ -404,6 +425,7 @@ settings read_arguments(int count, char** values) {
 }  // namespace pocketfleet::bench
 
 int main(int count, char** values) {
+  std::signal(SIGUSR1, [](int) { pocketfleet::bench::asked_how_far = 1; });
   const auto clients =
       std::make_unique<pocketfleet::bench::load>(pocketfleet::bench::read_arguments(count, values));
   clients->run();

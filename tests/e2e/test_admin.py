@@ -81,7 +81,7 @@ def test_the_list(start, phones):
     assert one == {"name": first.name, "host": "127.0.0.1", "port": first.port, "engine": "ollama", "state": "up",
                    "model": "qwen2.5:1.5b", "weight": 3, "max_concurrency": 2, "healthy": True, "reason": "",
                    "draining": False, "drained": False, "breaker": "closed", "breaker_held": False, "inflight": 0,
-                   "permits": 2, "source": "file"}
+                   "permits": 2, "source": "file", "speeds": []}
     assert ask(gateway, "HEAD", "phones").status == 200
 
 

@@ -159,7 +159,7 @@ def test_waiting_ends_when_the_gateway_does(start, gateway):
 
 
 def test_top_prints_once_where_nobody_looks(gateway):
-    gateway.ask(tokens=3)
+    gateway.ask(tokens=8)
     out, errors = run(gateway, "top")
     assert errors == "" and "\x1b" not in out
     first, second, empty, head, *rows = out.splitlines()
@@ -167,6 +167,8 @@ def test_top_prints_once_where_nobody_looks(gateway):
     assert second.startswith("requests 1   waiting 0   cache 1 answer") and empty == ""
     assert head.split()[:3] == ["NAME", "STATE", "RUNNING"] and len(rows) == 2
     assert "SPEED" in head and "/s" in out, "the phone that answered"
+    listed, _ = run(gateway, "phones")
+    assert "SPEED" in listed and "/s" in listed
 
 
 class Terminal:

@@ -1,9 +1,10 @@
 """The cache of answers, and answers that are being made for somebody who asked the same before."""
 import concurrent.futures
+import json
 
 import pytest
 
-from client import counted, fresh
+from client import counted, fresh, request
 from harness import until
 
 
@@ -49,6 +50,25 @@ def test_hit_is_at_once(gateway, phones):
     assert again.content() == first.content() == counted(500)
     assert first.json()["total_duration"] > 2e9
     assert again.json()["total_duration"] < 0.2e9
+
+
+def test_a_text_that_is_known_means_what_its_route_says(gateway):
+    """A text that was a hit before is not read again: nothing of what reading decides may change by that."""
+    prompt = fresh()
+    text = json.dumps({"prompt": prompt, "stream": True})
+
+    def post(path, body):
+        return request(gateway.port, "POST", path, body)
+
+    for n in range(4):
+        reply = post("/ask_stream", text)
+        assert reply.status == 200 and is_hit(reply) == (n > 0)
+        assert [json.loads(line)["done"] for line in reply.body.splitlines()][-1]
+        assert post("/ask", text).status == 400  # which never streams
+    assert is_hit(post("/ask_stream", text.replace(": ", " :  ")))
+    assert is_hit(post("/ask", json.dumps({"prompt": prompt})))
+    for _ in range(3):
+        assert not is_hit(post("/ask", json.dumps({"prompt": prompt, "cache": False})))
 
 
 @pytest.mark.parametrize("first, second", [("whole", "stream"), ("stream", "whole"), ("stream", "stream")])

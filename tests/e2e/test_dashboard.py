@@ -109,6 +109,9 @@ def test_numbers_move_while_a_prompt_streams(pair, page_of):
     until(lambda: page.number("#running") == 0 and page.number("#tokens") == 0, "rest")
     pair.ask(tokens=3)
     until(lambda: page.number("#requests") == 2, "its count")
+    pair.ask(tokens=8)
+    until(lambda: re.search(r"can \d+\.\d", "".join(page.text(f"{page.row(n)} .tokens .under") for n in ("one", "two"))),
+          "what one of them can")
     assert re.search(r"\d+ ms", page.text(f"{page.row('one')} .first") + page.text(f"{page.row('two')} .first"))
 
 
@@ -142,6 +145,7 @@ def test_everything_known_of_a_phone(start, tmp_path, page_of):
     assert page.text(f"{page.row('redmi-note-12')} .condition") == "Spared"
     page.do("click", at=f"{page.row('pixel-8')} button")
     facts = page.text("#details-facts")
+    assert re.search(r"Learned speed\s*–\s*Reads prompts\s*–", facts), "it has answered nothing yet"
     for said in ("127.0.0.1:", "ollama", "qwen2.5:1.5b", "0 of 2 permits", "closed", "34.1 °C", "81 %, charging", "GiB free", "-51 dBm"):
         assert said in facts.replace("−", "-"), (said, facts)
     page.do("press", keys="Escape")

@@ -48,7 +48,7 @@ def test_a_group_that_cannot_is_named_and_stood_in_for(start, llama_programs, co
     assert [m["state"] for m in seen["group"]["members"]] == ["up", "frozen"]
     assert metric(gateway, "healing") and not metric(gateway, "serving")
 
-    reply = gateway.ask(model="big", tokens=5)
+    reply = gateway.ask("the same again", model="big", tokens=5)
     assert reply.content() == counted(5)
     assert reply.headers["X-Stand-In"] == "small" == reply.notes()["stand_in"]
     assert reply.headers["X-Phone"] == small.as_phone
@@ -61,8 +61,9 @@ def test_a_group_that_cannot_is_named_and_stood_in_for(start, llama_programs, co
 
     group.signal_member("b", signal.SIGCONT)
     until(lambda: state(gateway)["healthy"], "the group to be back")
-    reply = gateway.ask(model="big", tokens=6)
+    reply = gateway.ask("the same again", model="big", tokens=5)
     assert reply.headers["X-Phone"] == "big" and "X-Stand-In" not in reply.headers
+    assert reply.headers["X-Cache"] == "miss", "what the stand-in said is not the group's answer"
 
 
 @pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])

@@ -269,3 +269,32 @@ def test_least_loaded_by_weight(start):
     assert [p["inflight"] for p in gateway.health()] == [4, 2]
     for stream in held:
         stream.abort()
+
+
+# ---- who goes first
+
+
+@pytest.mark.parametrize("path, body, headers", [
+    ("/ask", {}, {"X-Priority": "batch"}),
+    ("/ask_batch", {"requests": [{"prompt": "patient", "options": {"num_predict": 2}}]}, {}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "patient"}], "max_tokens": 2,
+                              "service_tier": "flex"}, {}),
+])
+def test_who_is_patient_lets_others_go_first(start, path, body, headers):
+    phone, = start.sim(1, slots=1, decode_rate=100)
+    gateway = start.gateway([phone])
+    busy = gateway.ask_stream(tokens=100).begun()
+    ended = []
+
+    def ask(who, path, body, headers):
+        reply = request(gateway.port, "POST", path, body, headers)
+        ended.append((who, reply.status))
+
+    hurried = {"prompt": "hurried", "options": {"num_predict": 2}}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        pool.submit(ask, "patient", path, body or {**hurried, "prompt": "patient"}, headers)
+        until(lambda: waiting(gateway) == 1, "the patient one to wait")
+        pool.submit(ask, "hurried", "/ask", hurried, {})
+        until(lambda: waiting(gateway) == 2, "both to wait")
+        busy.finish()
+    assert ended == [("hurried", 200), ("patient", 200)]

@@ -22,6 +22,7 @@ LIBRARIES = {
     r"boost/": set(),
     r"nlohmann/": {"wire", "engines", "service", "sim", "app"},
     r"simdjson": {"wire", "engines"},
+    r"xxhash": {"wire"},
     r"openssl/": {"wire", "transport"},
     r"spdlog/|fmt/": {"app"},
     r"prometheus/": {"app"},

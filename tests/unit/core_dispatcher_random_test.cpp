@@ -22,7 +22,9 @@ class world {
   explicit world(std::uint32_t seed) : random_(seed) {
     settings_.queue_capacity = 1 + pick(12);
     settings_.retry_floor = 1 + pick(3);
-    d_.emplace(settings_, make_policy(pick(2) == 0 ? "weighted_round_robin" : "least_loaded"), seed);
+    auto chosen = make_policy(policy_names()[pick(3)]);
+    foresees_ = chosen->foresees();
+    d_.emplace(settings_, std::move(chosen), seed);
     for (unsigned i = 0; i < 5; ++i) pool_.push_back(make_phone(i));
     configure();
   }
@@ -103,6 +105,9 @@ class world {
     if (pick(5) == 0 && !targets.empty()) w.avoid.push_back(targets[pick(unsigned(targets.size()))]->id);
     if (pick(8) == 0 && !targets.empty()) w.only = targets[pick(unsigned(targets.size()))]->id;
     w.which = static_cast<turn>(pick(8) % 3);
+    w.prompt_bytes = pick(4'000);
+    w.session = pick(4);
+    for (unsigned marks = pick(4); marks > 0; --marks) w.prefix.push_back({pick(3), 300});
     const ticket who = ++last_ticket_;
     const std::size_t before = d_->waiting();
     auto decided = d_->acquire(who, w, now_);
@@ -128,7 +133,12 @@ class world {
     const auto at = outstanding_.begin() + pick(unsigned(outstanding_.size()));
     const grant g = at->what;
     outstanding_.erase(at);
-    serve(d_->settle(g, how, now_));
+    measured m;
+    m.answer_tokens = pick(200);
+    m.answer_time = milliseconds{pick(20'000)};
+    m.prompt_tokens = pick(1000);
+    m.prompt_time = milliseconds{pick(20'000)};
+    serve(d_->settle(g, how, now_, m));
   }
 
   void cancel() {
@@ -321,6 +331,10 @@ class world {
               static_cast<std::ptrdiff_t>(settings_.queue_capacity));
     for (const auto& [who, w] : waiting_) {
       if (w.which != turn::first) continue;  // may wait for the budget, or for a better phone
+      const bool can_hope = std::any_of(all.begin(), all.end(), [&](const auto& s) {
+        return s.in_flight > 0 && s.state == health::up && allowed(s, w) && can_serve(s, w);
+      });
+      if (foresees_ && can_hope) continue;  // may wait for a phone that is worth it
       for (const auto& s : all) {
         if (s.draining || s.drained || s.state != health::up || s.engine == engine_kind::unknown) continue;
         if (s.breaker == breaker_state::open || s.in_flight >= s.permits) continue;
@@ -332,6 +346,7 @@ class world {
 
   std::minstd_rand random_;
   dispatch_settings settings_{};
+  bool foresees_ = false;
   std::optional<dispatcher> d_;
   time_point now_{seconds{1'000}};
   std::vector<phone_config> pool_;

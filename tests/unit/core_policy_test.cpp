@@ -28,7 +28,7 @@ class fleet {
     for (const candidate& c : all_) {
       if (among.empty() || among.find(name(c)) != std::string_view::npos) here.push_back(c);
     }
-    const std::size_t at = p.pick(here);
+    const std::size_t at = p.pick(here, urgency::interactive);
     EXPECT_LT(at, here.size());
     return name(here[at]);
   }
@@ -204,8 +204,50 @@ TEST(least_loaded, large_counts_do_not_overflow) {
   EXPECT_EQ(f.pick(*p), 'b');
 }
 
+// ---- adaptive
+
+/// A phone that has a permit in so many seconds and then takes so many.
+candidate foreseen(double free_in, double takes, std::uint32_t weight = 100) {
+  candidate c;
+  c.weight = weight;
+  c.free_in = free_in;
+  c.takes = takes;
+  return c;
+}
+
+TEST(adaptive, is_where_the_answer_is_whole_soonest) {
+  const auto p = make_adaptive();
+  EXPECT_TRUE(p->foresees());
+  const std::vector among{foreseen(0, 30), foreseen(0, 20), foreseen(0, 40)};
+  EXPECT_EQ(p->pick(among, urgency::interactive), 1U);
+}
+
+TEST(adaptive, waits_if_that_is_much_sooner_and_in_a_batch_if_it_is_sooner) {
+  const auto p = make_adaptive();
+  const std::vector little{foreseen(0, 30), foreseen(10, 15)};
+  EXPECT_EQ(p->pick(little, urgency::interactive), 0U);
+  EXPECT_EQ(p->pick(little, urgency::batch), 1U);
+  const std::vector much{foreseen(0, 100), foreseen(10, 15)};
+  EXPECT_EQ(p->pick(much, urgency::interactive), 1U);
+}
+
+TEST(adaptive, takes_a_tenth_for_each_halving_of_the_weight) {
+  const auto p = make_adaptive();
+  const std::vector light{foreseen(0, 10, 100), foreseen(0, 11.9, 400)};
+  EXPECT_EQ(p->pick(light, urgency::interactive), 1U);
+  const std::vector slow{foreseen(0, 10, 100), foreseen(0, 12.1, 400)};
+  EXPECT_EQ(p->pick(slow, urgency::interactive), 0U);
+}
+
+TEST(adaptive, counts_what_others_lose) {
+  const auto p = make_adaptive();
+  std::vector among{foreseen(0, 10), foreseen(0, 12)};
+  among[0].harm = 5;
+  EXPECT_EQ(p->pick(among, urgency::interactive), 1U);
+}
+
 TEST(make_policy, knows_each_name_it_lists) {
-  EXPECT_THAT(policy_names(), testing::ElementsAre("weighted_round_robin", "least_loaded"));
+  EXPECT_THAT(policy_names(), testing::ElementsAre("weighted_round_robin", "least_loaded", "adaptive"));
   for (const auto name : policy_names()) {
     const auto p = make_policy(name);
     ASSERT_NE(p, nullptr) << name;

@@ -398,6 +398,7 @@ TEST(anthropic_decoder, reads_blocks) {
   EXPECT_EQ(got.end, R"(tool_calls "stop_reason":"tool_use","stop_sequence":null )"
                      R"({"input_tokens":7,"cache_read_input_tokens":2,"output_tokens":4})");
   EXPECT_EQ(got.counts.prompt_tokens, 9U);
+  EXPECT_EQ(got.counts.cached_tokens, 2U);
   const auto failed = [&](const std::string& last) { return hear(llama(), q, events({start, last})).failed; };
   EXPECT_EQ(failed(R"({"type":"ping"})"), "phone_error the phone ended its answer without an end");
   EXPECT_EQ(failed(R"({"type":"error","error":{"type":"api_error","message":"m"}})"), "phone_error m");

@@ -34,7 +34,8 @@ struct decoded {
     out += done ? " done " + reason : "";
     for (const auto n :
          {static_cast<std::int64_t>(counts.prompt_tokens), static_cast<std::int64_t>(counts.answer_tokens),
-          counts.load_time.count(), counts.prompt_time.count(), counts.answer_time.count()}) {
+          counts.load_time.count(), counts.prompt_time.count(), counts.answer_time.count(),
+          static_cast<std::int64_t>(counts.cached_tokens)}) {
       out += " " + std::to_string(n);
     }
     return out;

@@ -196,6 +196,7 @@ TEST(llama_server_decoder, reads_a_recorded_answer_however_it_is_cut) {
   EXPECT_EQ(got.counts.prompt_time, nanoseconds{123'456'000});
   EXPECT_EQ(got.counts.answer_time, nanoseconds{1'000'500'000});
   EXPECT_EQ(got.counts.load_time, nanoseconds{0});
+  EXPECT_EQ(got.counts.cached_tokens, 6U);
 }
 
 TEST(llama_server_decoder, timings_serve_where_there_is_no_usage) {
@@ -204,6 +205,22 @@ TEST(llama_server_decoder, timings_serve_where_there_is_no_usage) {
   EXPECT_EQ(got.reason, "length");
   EXPECT_EQ(got.counts.prompt_tokens, 26U) << "cached and new";
   EXPECT_EQ(got.counts.answer_tokens, 9U);
+  EXPECT_EQ(got.counts.cached_tokens, 6U);
+}
+
+TEST(llama_server_decoder, what_was_cached_is_known_of_every_build) {
+  const auto cached = [](const std::string& usage, const std::string& times) {
+    return decode(first + say("a") +
+                  chunk("{}", R"("stop")", R"(,"usage":{)" + usage + R"(},"timings":{)" + times + "}") + done)
+        .counts.cached_tokens;
+  };
+  const std::string prompt = R"("completion_tokens":3,"prompt_tokens":40)";
+  EXPECT_EQ(cached(prompt + R"(,"prompt_tokens_details":{"cached_tokens":30})", R"("prompt_ms":1)"), 30U);
+  EXPECT_EQ(cached(prompt, R"("prompt_n":8,"prompt_ms":1)"), 32U) << "older ones say what they have read";
+  EXPECT_EQ(cached(prompt, R"("prompt_n":40,"cache_n":0)"), 0U);
+  EXPECT_EQ(cached(prompt, R"("prompt_ms":1)"), 0U) << "not known";
+  EXPECT_EQ(cached(prompt + R"(,"prompt_tokens_details":{"cached_tokens":99})", ""), 40U) << "bounded";
+  EXPECT_EQ(cached(prompt + R"(,"prompt_tokens_details":7)", R"("prompt_n":-3,"cache_n":"x")"), 0U);
 }
 
 TEST(llama_server_decoder, usage_in_the_finish_chunk_counts_as_in_older_builds) {

@@ -105,8 +105,8 @@ TEST(settings_gateway, times_are_seconds) {
 
 TEST(settings_gateway, words_shares_and_flags) {
   EXPECT_EQ(in_gateway(R"("policy":"random")"),
-            "F: gateway.policy: found \"random\" (a string), expected one of \"weighted_round_robin\" or "
-            "\"least_loaded\"");
+            "F: gateway.policy: found \"random\" (a string), expected one of \"weighted_round_robin\", "
+            "\"least_loaded\" or \"adaptive\"");
   for (const auto name : policy_names())
     EXPECT_EQ(good_gateway("\"policy\":\"" + std::string(name) + "\"").policy, name);
   EXPECT_THAT(in_gateway(R"("cache":true)"), HasSubstr("found true, expected one of \"everywhere\""));

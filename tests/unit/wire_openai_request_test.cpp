@@ -250,6 +250,18 @@ TEST(openai_chat_request, null_is_as_good_as_absent) {
   }
 }
 
+TEST(openai_chat_request, a_session_and_patience_are_read_and_sent_on) {
+  const auto named = read_chat(chat("prompt_cache_key", "talk 7"));
+  EXPECT_EQ(named.session, "talk 7");
+  EXPECT_EQ(named.choices.front().native["prompt_cache_key"], "talk 7");
+  EXPECT_FALSE(named.patient);
+  EXPECT_TRUE(read_chat(chat("service_tier", "flex")).patient);
+  for (const json& other : {json("auto"), json("priority"), json(), json(1)})
+    EXPECT_FALSE(read_chat(chat("service_tier", other)).patient) << other;
+  EXPECT_EQ(read_chat(chat("prompt_cache_key", 1)).session, "");
+  EXPECT_TRUE(read_text({{"prompt", "x"}, {"service_tier", "flex"}}).patient);
+}
+
 TEST(openai_chat_request, what_the_gateway_acts_on_is_not_sent_on) {
   json body = chat("stream", true);
   body.update({{"model", "m"}, {"n", 2}, {"stream_options", {{"include_usage", true}}}, {"user", "u"}});

@@ -75,6 +75,7 @@ class gateway {
     void on_queue_wait(duration waited) override { metrics_.on_queue_wait(waited); }
     void on_retry(std::string_view reason) override { metrics_.on_retry(reason); }
     void on_rescue(std::string_view outcome) override { metrics_.on_rescue(outcome); }
+    void on_hedge(std::string_view outcome) override { metrics_.on_hedge(outcome); }
     void on_probe(std::string_view phone, bool good) override { metrics_.on_probe(phone, good); }
     void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) override;
     void on_heartbeat(std::string_view outcome) override { metrics_.on_heartbeat(outcome); }

@@ -42,6 +42,7 @@ class metrics {
   void on_queue_wait(duration waited);
   void on_retry(std::string_view reason);
   void on_rescue(std::string_view outcome);
+  void on_hedge(std::string_view outcome);
   void on_probe(std::string_view phone, bool good);
   void on_heartbeat(std::string_view outcome);
   void on_reload(bool good);
@@ -76,7 +77,8 @@ class metrics {
                        const Args&... args);
 
   prometheus::Registry registry_;
-  counters requests_, attempts_, prompt_tokens_, answer_tokens_, retries_, rescues_, probes_, heartbeats_;
+  counters requests_, attempts_, prompt_tokens_, answer_tokens_, retries_, rescues_, hedges_, probes_,
+      heartbeats_;
   histograms request_seconds_, first_token_seconds_, attempt_seconds_, attempt_first_token_seconds_,
       queue_seconds_;
   by_labels<prometheus::Gauge> tokens_per_second_;

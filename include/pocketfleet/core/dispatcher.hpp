@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,12 +14,16 @@
 
 #include "pocketfleet/core/breaker.hpp"
 #include "pocketfleet/core/error.hpp"
+#include "pocketfleet/core/forecast.hpp"
 #include "pocketfleet/core/pace.hpp"
 #include "pocketfleet/core/phone.hpp"
 #include "pocketfleet/core/policy.hpp"
 #include "pocketfleet/core/retry.hpp"
+#include "pocketfleet/core/sessions.hpp"
 #include "pocketfleet/core/telemetry.hpp"
 #include "pocketfleet/core/time.hpp"
+#include "pocketfleet/core/wait_line.hpp"
+#include "pocketfleet/core/want.hpp"
 
 namespace pocketfleet {
 
@@ -31,39 +34,21 @@ struct dispatch_settings {
   std::size_t retry_floor = 3;
   seconds probe_interval{5};  ///< how soon a phone that is down may be seen again: the least Retry-After
   rest_settings rest{};
+  bool hedging = false;       ///< a second phone is asked when the first is later than it almost ever is
+  double hedge_share = 0.05;  ///< of the requests in flight that may run on a second phone; at least one may
 };
-
-/// Which try of a request it is. Later tries have waited their turn before: they go to the front of the
-/// queue.
-enum class turn : std::uint8_t {
-  first,
-  retry,   ///< held back while the retry budget is used up
-  rescue,  ///< its client has half an answer: waits for a phone even while none is usable
-};
-
-/// What a request needs of a phone.
-struct want {
-  std::string model;                 ///< normalized; empty: any phone's default
-  engine_mask engines = any_engine;  ///< engines that can do what is asked
-  bool vision = false;               ///< images are sent along
-  bool messages = false;             ///< by Anthropic's Messages API
-  std::vector<phone_id> avoid{};     ///< phones that have failed this request
-  std::optional<phone_id> only{};    ///< this phone and no other
-  std::string identity{};            ///< this very model, whatever a phone calls it (served_model::identity)
-  turn which = turn::first;
-};
-
-/// A request's name in the dispatcher's queue.
-using ticket = std::uint64_t;
 
 /// The right to run one request on one phone. Given back by exactly one settle().
 struct grant {
   std::shared_ptr<const phone_target> phone;
   time_point since{};
-  pace known{};        ///< the phone's, as of now
-  bool retry = false;  ///< counts against the retry budget
-  bool trial = false;  ///< the one that a half-open breaker lets through
-  bool alone = false;  ///< nothing else ran on the phone when it was given
+  pace known{};            ///< the phone's, as of now
+  bool retry = false;      ///< counts against the retry budget
+  bool trial = false;      ///< the one that a half-open breaker lets through
+  bool alone = false;      ///< nothing else ran on the phone when it was given
+  bool hedge = false;      ///< beside another phone that is late
+  forecast run{};          ///< what it was thought to take
+  duration late_after{0};  ///< a first token later than that is later than 19 of 20; 0: not known
 };
 
 struct queued {};  ///< a place in the queue; a granted effect or cancel() ends it
@@ -101,6 +86,7 @@ struct phone_status {
   std::vector<std::string> loaded{};
   std::shared_ptr<const phone_target> target{};
   std::optional<group_report> group{};  ///< as its supervisor last said
+  std::vector<model_speed> speeds{};    ///< as learned
 };
 
 /// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.
@@ -109,7 +95,8 @@ struct phone_status {
 /// Whatever frees a phone (settle, report, configure, tick) hands it at once to the first waiter that can use
 /// it, so that a free phone and a waiter that could use it never stand side by side. But for later tries:
 /// they wait for the retry budget, and rather than try a phone that has just failed they wait for one that
-/// has not.
+/// has not. And but for a policy that foresees: it may leave a slow phone idle for a waiter that is answered
+/// sooner by a fast one that is still busy; each event makes it think again.
 class dispatcher {
  public:
   dispatcher(const dispatch_settings& settings, std::unique_ptr<policy> chosen, std::uint32_t seed);
@@ -123,8 +110,11 @@ class dispatcher {
   /// A request wants a phone. `queued` means that `who` will be named by a later effect; call tick() then.
   decision acquire(ticket who, const want& wanted, time_point now);
 
+  /// A second phone for a request, at once and without waiting; nothing if none is to spare.
+  std::optional<grant> spare(const want& wanted, time_point now);
+
   /// A waiter leaves the queue. False: it is not there (it was granted before).
-  bool cancel(ticket who);
+  bool cancel(ticket who) { return line_.leave(who); }
 
   /// The phone answers: a retry no longer counts against the budget.
   std::vector<granted> answered(grant& what, time_point now);
@@ -163,7 +153,7 @@ class dispatcher {
   /// Who answers instead of a model (normalized) that only a group has which cannot be used now: its
   /// stand-in, if a phone can be used for that. Empty: nobody.
   std::string stand_in(std::string_view model, time_point now);
-  std::size_t waiting() const { return queue_.size(); }
+  std::size_t waiting() const { return line_.size(); }
 
   /// When a permit would come free for a request that came now: for Retry-After, from the measured drain
   /// rate.
@@ -183,11 +173,13 @@ class dispatcher {
       heard = same.heard;
       beat = same.beat;
       drained = same.drained;
+      past = same.past;
       if (same.cut_out.held_open()) cut_out.hold_open();
     }
 
     phone_config config;
     std::shared_ptr<const phone_target> target;
+    std::string own_model;  // normalized; used when a request names none
     breaker cut_out;
     health state = health::unknown;
     std::string reason;
@@ -209,6 +201,7 @@ class dispatcher {
     std::optional<telemetry> reads;  // of the last heartbeat
     time_point heard{};
     seconds beat{0};  // between two heartbeats
+    phone_past past;
   };
   /// What was said by hand of a phone that is not in the fleet now.
   struct said {
@@ -221,10 +214,6 @@ class dispatcher {
     spared,   // by its battery, its heat, or because it has stopped to say how it is
     suspect,  // has just failed
   };
-  struct waiter {
-    ticket who;
-    want what;
-  };
 
   bool has_model(const phone& p, const want& wanted) const;
   bool serves(const phone& p, const want& wanted) const;
@@ -234,9 +223,16 @@ class dispatcher {
   static standing how_good(const phone& p, time_point now);
   std::uint32_t permits(phone& p, time_point now) const;
   bool find_candidates(const want& wanted, time_point now);
+  static std::uint32_t weight(phone& p, time_point now);
+  static std::string speed_name(const phone& p, const want& wanted);
+  candidate foreseen(phone& p, const want& wanted, standing its, time_point now);
+  const candidate& choose(const want& wanted);
+  void book_those_before(wait_line::iterator place, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
+  grant give(const candidate& to, const want& wanted, time_point now);
+  bool permit_there(time_point now);
   std::vector<granted> serve_queue(time_point now);
-  bool retry_room() const { return retries_.room(in_flight_ + queue_.size()); }
+  bool retry_room() const { return retries_.room(in_flight_ + line_.size()); }
   std::optional<error> why_never(const want& wanted, time_point now);
   std::string models_there() const;
   void rebuild(phone& p, phone_id id);
@@ -251,8 +247,12 @@ class dispatcher {
   std::vector<std::unique_ptr<phone>> phones_;  // by phone_id; null: removed, and its last request has ended
   std::vector<phone_id> order_;                 // those in the file, in its order
   std::map<std::string, said, std::less<>> away_;  // by phone_config::id
-  std::deque<waiter> queue_;
+  wait_line line_;
+  forecaster forecasts_;
+  sessions sessions_;
+  std::uint64_t pass_ = 0;  // over the waiters: what they have in mind is forgotten with the next
   std::size_t in_flight_ = 0;
+  std::size_t hedges_ = 0;             // of these
   double mean_held_ = 0;               // seconds a permit is held; exponentially weighted
   std::vector<candidate> candidates_;  // scratch
 };

@@ -51,6 +51,11 @@ class rest {
   void learn(const measured& m, time_point now);
 
   rest_kind kind(time_point now) const;
+
+  /// What it should get of the work that it could do: 1 while it is cool or says nothing, less the nearer it
+  /// comes to the temperature at which it pauses.
+  double share(time_point now) const;
+
   std::string reason(time_point now) const;  ///< for people; empty if it does not rest
 
  private:

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <unordered_map>
 #include <vector>
@@ -31,6 +32,7 @@ class permit {
   void answered();  ///< the phone answers: a retry no longer counts against the budget
   const std::shared_ptr<const phone_target>& phone() const { return grant_.phone; }
   const pace& known() const { return grant_.known; }
+  duration late_after() const { return grant_.late_after; }  ///< as grant::late_after
 
  private:
   desk* desk_ = nullptr;
@@ -45,6 +47,9 @@ class desk {
   /// A permit now, or when a phone comes free, until the deadline (errc::queue_timeout) or until `stop` is
   /// asked for on the executor's thread (errc::aborted). Other errors: as dispatcher::acquire.
   task<result<permit>> acquire(executor where, const want& wanted, time_point deadline, std::stop_token stop);
+
+  /// A second phone, at once; nothing if none is to spare.
+  std::optional<permit> spare(const want& wanted);
 
   /// Without a policy the present one stays.
   void configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen = nullptr);

@@ -1,6 +1,7 @@
 // From a question to an answer: the cache, a permit, attempts on phones, and the books.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -16,6 +17,7 @@
 namespace pocketfleet {
 
 struct attempt_result;
+struct runner;
 
 /// Where a request runs.
 struct worker_context {
@@ -30,7 +32,11 @@ struct ask_manner {
   bool rescue = true;             ///< another phone may go on with what one has begun
   std::shared_ptr<waker> wake{};  ///< told of news; null: one of its own
   std::string traceparent{};      ///< of the client's trace; empty: none
-  std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
+  std::uint64_t session = 0;      ///< kept together on one phone, as far as that is no loss; 0: none
+  std::uint64_t owner = 0;        ///< who asks
+  urgency how_soon = urgency::interactive;
+  std::string_view scope{};  ///< kept answers are shared within it; empty: with everybody without one
+  const cache_key* text{};   ///< digest of the request, for again(); null: it is not to be known again
 };
 
 /// What became of a question. Exactly one of the two.
@@ -52,6 +58,9 @@ class dispatch {
 
   /// The model that answers instead of one (as a client spells it) whose group cannot now; empty: none.
   std::string stand_in(const std::string& model);
+
+  /// The kept answer to a request of that very text that was asked before; null: read it and ask().
+  std::shared_ptr<const kept_answer> again(const cache_key& text) { return answers_.again(text); }
 
   /// Running answers end with errc::shutting_down.
   void shut_down() { shutdown_.request_stop(); }
@@ -84,6 +93,8 @@ class dispatch {
   };
 
   task<> produce(std::shared_ptr<generation> g, phone_client& phones, std::shared_ptr<const job> j);
+  task<std::unique_ptr<runner>> run_hedged(std::unique_ptr<runner> first, const want& wanted,
+                                           const std::function<std::unique_ptr<runner>(permit)>& make);
   task<result<void>> attempts(generation& g, phone_client& phones, const job& j);
   static void begin_anew(want& wanted, story& so_far, const job& j);
   void note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,

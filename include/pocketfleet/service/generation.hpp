@@ -32,8 +32,7 @@ struct generation_state {
 /// same get their answer. Shared by all of them.
 class generation : public std::enable_shared_from_this<generation> {
  public:
-  generation(executor where, std::size_t most_bytes)
-      : executor_(where), most_bytes_(most_bytes), room_(std::make_shared<waker>(where)) {}
+  generation(executor where, std::size_t most_bytes) : executor_(where), most_bytes_(most_bytes) {}
 
   // ---- for the producer
 
@@ -45,6 +44,7 @@ class generation : public std::enable_shared_from_this<generation> {
   bool append(piece_kind kind, std::string_view text);  ///< false: over the size that is kept
   void update(phase at, std::string_view phone, unsigned attempts);
   void advance(phase at);
+  void leads(std::string_view phone);  ///< of two that were asked, this one answers
   void waited(milliseconds queued);
   void rescued(unsigned times);
   bool restart();  ///< drops what there is, to begin anew; false: some of it may be with a client
@@ -88,7 +88,6 @@ class generation : public std::enable_shared_from_this<generation> {
   executor executor_;
   std::size_t most_bytes_;
   std::stop_source stop_;
-  std::shared_ptr<waker> room_;
 
   mutable std::mutex mutex_;
   // guarded by mutex_
@@ -97,6 +96,7 @@ class generation : public std::enable_shared_from_this<generation> {
   std::vector<listener*> listeners_;
   bool abandoned_ = false;
   bool waiting_for_room_ = false;
+  std::shared_ptr<waker> room_{};  // made when it is first waited for
 };
 
 /// One who waits for the answer. Owned by the coroutine that serves a client; gone with it.

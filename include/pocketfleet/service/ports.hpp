@@ -46,7 +46,8 @@ class phone_exchange {
   virtual task<result<phone_response_head>> send(std::string_view method, std::string_view target,
                                                  std::string_view body, time_point deadline) = 0;
 
-  /// The next bytes of the body, valid until the next call; empty: it has ended. At the deadline: stalled.
+  /// The next bytes of the body, valid until the caller waits for anything; empty: it has ended. At the
+  /// deadline: stalled.
   virtual task<result<std::string_view>> read(time_point deadline) = 0;
 
   /// Ends whatever is waited for with errc::aborted. From the exchange's own worker.
@@ -101,7 +102,7 @@ class reply {
   /// The status that was sent or begun; 0 before.
   virtual int status() const = 0;
 
-  /// Address of who asked, without port; empty if the connection is gone.
+  /// Address of who asked, without port; empty if the connection was gone before it was first asked for.
   virtual std::string peer() const = 0;
 };
 
@@ -173,6 +174,8 @@ struct http_call {
   std::string if_none_match;
   std::string authorization;
   std::string traceparent;  ///< as W3C's Trace Context has it; empty: the client has sent none, or a bad one
+  std::string session;   ///< which conversation it belongs to, in the client's words; empty: it has not said
+  bool patient = false;  ///< the client lets others go first
   time_point began{};
   executor where;                               ///< the worker
   phone_client* phones = nullptr;               ///< the worker's
@@ -221,6 +224,7 @@ class observer {
   virtual void on_queue_wait(duration waited) = 0;
   virtual void on_retry(std::string_view reason) = 0;
   virtual void on_rescue(std::string_view outcome) = 0;  ///< ok, failed, impossible, no_phone
+  virtual void on_hedge(std::string_view outcome) = 0;   ///< a second phone was asked: won, lost
   virtual void on_probe(std::string_view phone, bool good) = 0;
   virtual void on_heartbeat(std::string_view outcome) = 0;  ///< ok, stranger, or the name of an errc
   virtual void on_phone_change(std::string_view phone, std::string_view state, std::string_view reason) = 0;

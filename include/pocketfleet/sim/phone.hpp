@@ -48,7 +48,9 @@ struct phone_settings {
   milliseconds keep_alive{std::chrono::minutes(5)};  ///< ollama: unless the request says otherwise
   unsigned slots = 1;                                ///< OLLAMA_NUM_PARALLEL, -np; more requests wait in line
   unsigned context = 4096;                           ///< tokens a slot
-  unsigned answer_tokens = 24;                       ///< length of an answer when the client sets no limit
+  bool prompt_cache = true;  ///< each slot keeps its last prompt and answer; what a prompt begins alike is
+                             ///< not read again, until the model is unloaded or the phone starts anew
+  unsigned answer_tokens = 24;  ///< length of an answer when the client sets no limit
 
   double slowest = 0.3;      ///< share of both rates that is left when hot
   milliseconds heats_in{0};  ///< time under load from cold to hot; 0: never gets hot
@@ -71,13 +73,15 @@ struct phone_settings {
 /// messages and the count of their tokens, embed).
 struct phone_state {
   std::uint64_t requests = 0;
-  std::uint64_t completed = 0;  ///< answered to the end
-  std::uint64_t cancelled = 0;  ///< the client left
-  std::uint64_t failed = 0;     ///< ended by a fault or refused
-  std::uint64_t tokens = 0;     ///< generated, reasoning included
-  std::uint64_t loads = 0;      ///< times a model was read
-  unsigned active = 0;          ///< hold a slot
-  unsigned waiting = 0;         ///< in line for one, or for the model
+  std::uint64_t completed = 0;      ///< answered to the end
+  std::uint64_t cancelled = 0;      ///< the client left
+  std::uint64_t failed = 0;         ///< ended by a fault or refused
+  std::uint64_t tokens = 0;         ///< generated, reasoning included
+  std::uint64_t loads = 0;          ///< times a model was read
+  std::uint64_t prompt_tokens = 0;  ///< read
+  std::uint64_t cached_tokens = 0;  ///< of prompts, that need not be read again
+  unsigned active = 0;              ///< hold a slot
+  unsigned waiting = 0;             ///< in line for one, or for the model
   unsigned max_active = 0;
   unsigned connections = 0;  ///< open now
   std::string loaded{};      ///< model in memory; empty: none

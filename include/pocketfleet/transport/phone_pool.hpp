@@ -1,9 +1,11 @@
 // Connections of one worker to its phones.
 #pragma once
 
+#include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <deque>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 
@@ -35,6 +37,10 @@ class phone_pool final : public phone_client, public std::enable_shared_from_thi
   /// The question for that name's addresses that is under way, or a new one.
   std::shared_ptr<name_lookup> look_up(const std::string& host);
 
+  /// Where decoded bytes of a response are put: one for all exchanges, since what it holds is used before any
+  /// of them reads on.
+  std::span<char> scratch() { return scratch_; }
+
   const phone_link_settings& settings() const { return settings_; }
   const std::shared_ptr<watchdog>& dog() const { return dog_; }
   const executor& executor_of() const { return executor_; }
@@ -45,6 +51,7 @@ class phone_pool final : public phone_client, public std::enable_shared_from_thi
   const phone_link_settings settings_;
   std::unordered_map<std::string, std::deque<std::unique_ptr<phone_connection>>> idle_;  // by host:port
   std::unordered_map<std::string, std::shared_ptr<name_lookup>> lookups_;                // under way, by name
+  std::array<char, 16384> scratch_{};
 };
 
 }  // namespace pocketfleet

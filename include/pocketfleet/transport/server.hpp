@@ -108,6 +108,9 @@ class server : public std::enable_shared_from_this<server> {
   const std::shared_ptr<phone_pool>& shared_phones() const { return phones_; }
   const std::shared_ptr<watchdog>& dog() const { return dog_; }
   bool draining() const { return draining_; }
+  /// From a few milliseconds on its client's leaving is watched for, if it still serves then: what is
+  /// answered from memory is over before, and is spared a system call.
+  void watch_later(session* s);
   void remove(session* s);
   std::string_view date();  ///< for the Date field; made once a second
 
@@ -121,6 +124,8 @@ class server : public std::enable_shared_from_this<server> {
   std::shared_ptr<watchdog> dog_;
   std::shared_ptr<phone_pool> phones_;
   std::unordered_set<session*> sessions_;
+  std::vector<session*> to_watch_;
+  wait_timer watch_time_;
   std::function<void()> drained_;
   bool draining_ = false;
   bool accepting_ = false;

@@ -32,6 +32,7 @@ struct usage {
   nanoseconds load_time{0};
   nanoseconds prompt_time{0};
   nanoseconds answer_time{0};
+  std::uint64_t cached_tokens = 0;  ///< of the prompt: those that the phone had read before
 };
 
 /// What a phone said beyond the neutral, for a client that speaks the same dialect.

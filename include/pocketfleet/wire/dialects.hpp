@@ -17,7 +17,9 @@ struct generation_request {
   std::size_t each = 1;             ///< so many of them, one behind the other, are of the same prompt
   bool stream = false;
   bool include_usage = false;  ///< OpenAI: a last chunk with the counts
-  bool load = false;  ///< Ollama: nothing is asked; the model is to be read into memory, or out of it
+  bool load = false;      ///< Ollama: nothing is asked; the model is to be read into memory, or out of it
+  bool patient = false;   ///< OpenAI: "service_tier": "flex"
+  std::string session{};  ///< OpenAI: "prompt_cache_key"
   std::vector<std::string> ignored{};  ///< Ollama: options left out, since they would make the phone reload
 };
 

@@ -1,0 +1,31 @@
+// A try on its way, with all that belongs to it. Private to this layer.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "attempt.hpp"
+
+namespace pocketfleet {
+
+struct runner {
+  runner(permit p, generation& g, phone_client& phones, const question& what, const time_limits& times,
+         time_point deadline, observer& books, const std::string& traceparent)
+      : held(std::move(p)),
+        one(g, phones, held, what, times, deadline, books, traceparent),
+        where(g.where()),
+        began(clock::now()) {}
+  runner(const runner&) = delete;
+  runner& operator=(const runner&) = delete;
+  ~runner() = default;
+
+  permit held;
+  attempt one;
+  executor where;
+  time_point began;
+  attempt_result result{error(errc::aborted)};
+};
+
+using runner_maker = std::function<std::unique_ptr<runner>(permit)>;
+
+}  // namespace pocketfleet
