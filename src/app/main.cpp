@@ -92,6 +92,21 @@ CLI::App* add_plan_command(CLI::App& app, pocketfleet::plan_arguments& into) {
   return plan;
 }
 
+struct group_commands {
+  CLI::App* run;
+  CLI::App* check;
+};
+
+group_commands add_group_commands(CLI::App& app, std::string& file) {
+  auto* all =
+      app.add_subcommand("group", "A model split over several phones: run, check")->require_subcommand(1);
+  auto* run = all->add_subcommand("run", "Start a group's workers and master, watch and heal them");
+  auto* check = all->add_subcommand("check", "Check a group's file; prints the commands, starts nothing");
+  for (auto* each : {run, check})
+    each->add_option("FILE", file, "The group's file, as docs/groups.md says")->required();
+  return {run, check};
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"One LLM server out of a drawer of Android phones", "pocketfleet"};
   app.set_version_flag("--version", POCKETFLEET_VERSION);
@@ -118,6 +133,7 @@ int run(int argc, char** argv) {
 
   pocketfleet::plan_arguments plan;
   const auto* plan_command = add_plan_command(app, plan);
+  const group_commands groups = add_group_commands(app, file);
 
   pocketfleet::demo_arguments demo;
   auto* demo_command = app.add_subcommand("demo", "Serve a small fleet of simulated phones");
@@ -162,6 +178,8 @@ int run(int argc, char** argv) {
     if (*invite_command) return pocketfleet::invite(invite);
     if (*keys.all) return run_key_command(keys, key);
     if (*plan_command) return pocketfleet::plan(plan);
+    if (*groups.run) return pocketfleet::group_run(file);
+    if (*groups.check) return pocketfleet::group_check(file);
     if (*demo_command) return pocketfleet::demo(demo);
     return pocketfleet::sim_phones(sim);
   } catch (const CLI::ParseError& e) {

@@ -159,6 +159,14 @@ void add_phones(table& t, const std::vector<const phone_status*>& phones) {
             {{"phone", p.config.name}, {"state", std::string(to_string(state))}});
     }
   }
+  t.begin("pocketfleet_group_state", "1 for the state that a group's supervisor says it is in.", gauge);
+  for (const auto* one : phones) {
+    const phone_status& p = *one;
+    if (p.config.group.members.empty()) continue;
+    const std::string_view now = p.group ? std::string_view(p.group->state) : "unknown";
+    for (const auto state : group_states)
+      t.add(state == now ? 1.0 : 0.0, {{"phone", p.config.name}, {"state", std::string(state)}});
+  }
   add_rescuers(t, phones);
 }
 

@@ -9,18 +9,6 @@ namespace {
 
 constexpr std::string_view loopback = "127.0.0.1";
 
-/// One word of a shell's command.
-std::string shell_word(const std::string& text) {
-  constexpr std::string_view plain =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+=,-";
-  const bool home = text.starts_with("~/");
-  const std::string rest = home ? text.substr(2) : text;
-  if (!rest.empty() && rest.find_first_not_of(plain) == std::string::npos) return text;
-  std::string out = home ? "~/'" : "'";
-  for (const char c : rest) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 std::string joined(const std::vector<std::string>& parts) {
   std::string out;
   for (const auto& p : parts) out.append(out.empty() ? "" : ",").append(p);
@@ -80,6 +68,17 @@ struct writer {
 };
 
 }  // namespace
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view plain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+=,-";
+  const bool home = text.starts_with("~/");
+  const std::string rest = home ? text.substr(2) : text;
+  if (!rest.empty() && rest.find_first_not_of(plain) == std::string::npos) return text;
+  std::string out = home ? "~/'" : "'";
+  for (const char c : rest) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
 
 std::uint16_t rpc_port_of(const plan_phone& phone, const command_settings& settings) {
   return phone.rpc_port != 0 ? phone.rpc_port : settings.port;

@@ -31,6 +31,9 @@ std::vector<plan_command> commands_of(const shard_plan& plan, const plan_options
 std::vector<std::string> endpoints_of(const shard_plan& plan, const std::vector<plan_phone>& phones,
                                       const command_settings& settings);
 
+/// One word of a shell's command; "~/" at its beginning stays the shell's.
+std::string shell_word(const std::string& text);
+
 std::uint16_t rpc_port_of(const plan_phone& phone, const command_settings& settings);
 
 /// What has to be known before the commands are typed.

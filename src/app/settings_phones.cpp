@@ -109,6 +109,7 @@ const std::vector<setting<phone_config>>& phone_table() {
           "weight", 1, 1000, [](auto& p) -> auto& { return p.weight; }),
       make::whole(
           "max_concurrency", 1, 64, [](auto& p) -> auto& { return p.max_concurrency; }),
+      {"group", read_group, nullptr},
       {"serial", read_serial, nullptr},
       {"name", read_name, nullptr},
       {"id", read_id, nullptr},
@@ -138,6 +139,13 @@ phone_config read_phone(const place& from) {
     from.mistakes.add(from.path_to("host"), "nothing", check_host("").expected);
   if (phone.id.empty() && !phone.token_sha256.empty())
     from.mistakes.add(from.path_to("token_sha256"), "no id", "\"id\" beside it: whose token it is");
+  if (!phone.group.members.empty()) {
+    if (phone.engine == engine_kind::ollama) {
+      from.mistakes.add(from.path_to("engine"), R"("ollama" (a string))",
+                        "\"llama-server\" or nothing: a group has that engine");
+    }
+    phone.engine = engine_kind::llama_server;
+  }
   if (phone.name.empty() && !phone.host.empty()) phone.name = join_host_port(phone.host, phone.port);
   return phone;
 }
@@ -151,6 +159,7 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
   std::unordered_map<std::string, std::string> addresses;  // to the path of the phone that has it
   std::unordered_map<std::string, std::string> names;
   std::unordered_map<std::string, std::string> ids;
+  std::vector<std::size_t> at_index;
   for (std::size_t i = 0; i < from.value.size(); ++i) {
     const auto at = from.item(i);
     phone_config phone = read_phone(at);
@@ -181,7 +190,9 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
       }
     }
     phones.push_back(std::move(phone));
+    at_index.push_back(i);
   }
+  check_groups(from, phones, at_index);
   return phones;
 }
 

@@ -15,6 +15,13 @@ const std::vector<setting<gateway_settings>>& gateway_table();
 /// Reads the `gateway` object: each key by the table, then what depends on several.
 void read_gateway(gateway_settings& into, const place& from);
 
+/// A phone's "group".
+void read_group(phone_config& into, const place& from);
+
+/// A member is in one group, and no phone of its own beside: what is at `at` of each of these phones.
+void check_groups(const place& phones, const std::vector<phone_config>& read,
+                  const std::vector<std::size_t>& at);
+
 /// Every key of a phone.
 const std::vector<setting<phone_config>>& phone_table();
 

@@ -93,6 +93,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->models = p.models;
   target->in_memory = p.loaded;
   target->aliases = p.config.aliases;
+  target->group = p.config.group;
 
   p.normalized.clear();
   for (auto& each : names_of(*target)) p.normalized.push_back(std::move(each.normalized));
@@ -142,6 +143,7 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   if (found.slots) p.slots = found.slots;
   if (found.vision) p.vision = *found.vision;
   if (found.messages) p.messages = *found.messages;
+  if (found.group) p.group = found.group;
   if (changed) rebuild(p, id);
   return serve_queue(now);
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "pocketfleet/core/dispatcher.hpp"
+#include "pocketfleet/core/model_name.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -56,6 +57,7 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   for (const auto& m : p.models) s.models.push_back(m.name);
   for (const auto& m : p.loaded) s.loaded.push_back(m.name);
   s.target = p.target;
+  s.group = p.group;
   s.speeds = p.past.speeds(now);
   return s;
 }
@@ -94,6 +96,25 @@ std::vector<std::shared_ptr<const phone_target>> dispatcher::targets() const {
   out.reserve(order_.size());
   for (const phone_id id : order_) out.push_back(phones_[index(id)]->target);
   return out;
+}
+
+/// A phone that has just failed is as good as none: it may be a group that nobody has found down yet.
+std::string dispatcher::stand_in(std::string_view model, time_point now) {
+  const auto can = [&](std::string_view name) {
+    return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
+      phone& p = *phones_[index(id)];
+      const bool has = std::find(p.normalized.begin(), p.normalized.end(), name) != p.normalized.end();
+      return has && !p.suspect && healthy(p, now);
+    });
+  };
+  if (model.empty() || can(model)) return {};
+  for (const phone_id id : order_) {
+    const phone& p = *phones_[index(id)];
+    const bool has = std::find(p.normalized.begin(), p.normalized.end(), model) != p.normalized.end();
+    const std::string& other = p.config.group.stand_in;
+    if (has && !other.empty() && can(normalized_model(other))) return other;
+  }
+  return {};
 }
 
 engine_mask dispatcher::engines() const {

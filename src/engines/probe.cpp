@@ -128,6 +128,40 @@ result<llama_props> read_llama_props(std::string_view body) {
   return out;
 }
 
+namespace {
+
+/// For /health and logs.
+std::string plain(const json& value, std::size_t longest = 160) {
+  if (!value.is_string()) return {};
+  std::string text = value.get_ref<const std::string&>().substr(0, longest);
+  for (char& c : text) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return text;
+}
+
+}  // namespace
+
+result<group_report> read_group_status(std::string_view body) {
+  constexpr std::size_t most_members = 65;
+  const auto parsed = parse_json(body);
+  if (!parsed || !parsed->is_object() || !parsed->contains("state")) return odd();
+  group_report out;
+  const std::string state = plain(member(*parsed, "state"));
+  if (std::find(group_states.begin(), group_states.end(), state) != group_states.end()) out.state = state;
+  out.usable = member(*parsed, "usable") == json(true);
+  out.fault = plain(member(*parsed, "fault"));
+  if (out.fault == "none") out.fault.clear();
+  out.reason = plain(member(*parsed, "reason"));
+  if (const json& members = member(*parsed, "members"); members.is_array()) {
+    for (const auto& m : members) {
+      if (!m.is_object() || out.members.size() == most_members) continue;
+      out.members.push_back({plain(member(m, "name"), 64), plain(member(m, "state"), 16)});
+    }
+  }
+  return out;
+}
+
 void name_file(std::vector<served_model>& models, std::string_view file) {
   for (auto& m : models) {
     if (file.empty()) m.identity.clear();

@@ -151,6 +151,11 @@ engine_mask desk::engines(std::string_view model) {
   return dispatcher_.engines(model);
 }
 
+std::string desk::stand_in(std::string_view model) {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_.stand_in(model, clock::now());
+}
+
 std::size_t desk::waiting() {
   const std::lock_guard lock(mutex_);
   return dispatcher_.waiting();

@@ -90,6 +90,10 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
   return out;
 }
 
+std::string dispatch::stand_in(const std::string& model) {
+  return model.empty() ? std::string{} : desk_.stand_in(normalized_model(model));
+}
+
 /// A client of the other dialects expects a fresh answer unless it has asked for the same one.
 bool dispatch::caches(const question& q, bool use_cache) const {
   switch (settings_.caching) {

@@ -26,6 +26,26 @@ json as_json(const telemetry& t, seconds age) {
   };
 }
 
+/// A group's members, and what its supervisor says of each.
+json as_json(const phone_group& group, const std::optional<group_report>& said) {
+  json members = json::array();
+  for (const auto& m : group.members) {
+    json one{{"name", m.name}, {"host", m.host}, {"port", m.port}, {"state", nullptr}};
+    if (said) {
+      for (const auto& s : said->members) {
+        if (s.name == m.name) one["state"] = s.state;
+      }
+    }
+    members.push_back(std::move(one));
+  }
+  const auto or_null = [](const std::string& text) { return text.empty() ? json(nullptr) : json(text); };
+  return {
+      {"state", said ? said->state : "unknown"},       {"fault", said ? or_null(said->fault) : json(nullptr)},
+      {"reason", said ? said->reason : std::string{}}, {"members", std::move(members)},
+      {"stand_in", or_null(group.stand_in)},
+  };
+}
+
 }  // namespace
 
 task<> ask_api::health(http_call& call) {
@@ -61,6 +81,7 @@ task<> ask_api::health(http_call& call) {
     one["speeds"] = speeds_as_json(p);
     if (!p.config.id.empty()) one["id"] = p.config.id;
     if (p.slots) one["slots"] = *p.slots;
+    if (!p.config.group.members.empty()) one["group"] = as_json(p.config.group, p.group);
     phones.push_back(std::move(one));
   }
   const cache_status cache = dispatch_.cache();

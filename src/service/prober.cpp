@@ -130,7 +130,33 @@ task<phone_report> prober::look(std::shared_ptr<const phone_target> phone, memor
     found = co_await look_at_llama_server(phone, m);
   }
   found.engine = kind;
+  if (!phone->group.status_host.empty()) co_await look_at_group(phone, found);
   co_return found;
+}
+
+/// llama-server says nothing of a worker that is gone or stopped: the group's supervisor does. Where that
+/// cannot be reached, the llama-server is believed.
+task<> prober::look_at_group(std::shared_ptr<const phone_target> phone, phone_report& found) {
+  auto where = std::make_shared<phone_target>();
+  where->id = phone->id;
+  where->name = phone->name;
+  where->host = phone->group.status_host;
+  where->port = phone->group.status_port;
+  where->host_header = where->host + ":" + std::to_string(where->port);
+  where->confined = phone->confined;
+  where->engine = engine_kind::llama_server;
+  std::shared_ptr<const phone_target> supervisor = std::move(where);
+  const auto got = co_await get(supervisor, "/");
+  found.group.emplace();
+  found.group->state = "unreachable";
+  if (!got || got->status != 200) co_return;
+  const auto read = read_group_status(got->body);
+  if (!read) co_return;
+  found.group = *read;
+  if (found.group->usable) co_return;
+  const bool starts = found.group->fault.empty() && found.group->state == "starting";
+  found.state = starts ? health::loading : health::down;
+  found.reason = "its group: " + (found.group->reason.empty() ? found.group->state : found.group->reason);
 }
 
 task<phone_report> prober::look_at_ollama(std::shared_ptr<const phone_target> phone, memory& m) {

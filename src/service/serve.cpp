@@ -54,6 +54,11 @@ class waiting {
         failed = allowed.error();
         return;
       }
+      if (std::string other = runner.stand_in(q.model); !other.empty()) {
+        stand_in_ = other;
+        q.model = std::move(other);  // before the cache is asked: its answer is not the other model's
+        how.text = nullptr;          // nor that of the next request of the same text
+      }
       auto found = runner.ask(worker, std::move(q), how);
       if (!found) {
         failed = found.error();
@@ -141,7 +146,8 @@ class waiting {
   answer_notes notes() const {
     if (choices_.empty()) return {};
     const choice& c = choices_.front();
-    if (c.found.hit) return {c.found.hit->phone, true, 0, 0, milliseconds{0}, clock::now() - call_.began};
+    if (c.found.hit)
+      return {c.found.hit->phone, true, 0, 0, milliseconds{0}, clock::now() - call_.began, stand_in_};
     return notes_of(c.found.answer->of().state());
   }
 
@@ -168,6 +174,7 @@ class waiting {
                                 : choices_.front().found.cacheable ? "miss"
                                                                    : "bypass");
     if (!record_.phone.empty()) all.emplace_back("X-Phone", record_.phone);
+    if (!stand_in_.empty()) all.emplace_back("X-Stand-In", stand_in_);
     return all;
   }
 
@@ -176,7 +183,7 @@ class waiting {
  private:
   answer_notes notes_of(const generation_state& s) const {
     phone_ = s.phone;
-    return {phone_, false, s.attempts, s.rescues, s.queued, clock::now() - call_.began};
+    return {phone_, false, s.attempts, s.rescues, s.queued, clock::now() - call_.began, stand_in_};
   }
 
   struct wake_up {
@@ -190,6 +197,7 @@ class waiting {
   const std::shared_ptr<waker> wake_;
   const std::stop_callback<wake_up> on_gone_;
   std::vector<choice> choices_;
+  std::string stand_in_;       // the model that answers, if it is not the one that was asked for
   mutable std::string phone_;  // what the notes given out last refer to
 };
 

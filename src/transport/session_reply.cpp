@@ -28,7 +28,7 @@ std::string session::head(int status, std::string_view content_type, const heade
   if (form() == envelope::anthropic) out.append("\r\nRequest-Id: ").append(request_id_);
   if (!origin_.empty()) {
     out.append("\r\nAccess-Control-Allow-Origin: ").append(origin_).append("\r\nVary: Origin");
-    out.append("\r\nAccess-Control-Expose-Headers: X-Request-Id, X-Phone, X-Cache, Retry-After");
+    out.append("\r\nAccess-Control-Expose-Headers: X-Request-Id, X-Phone, X-Cache, X-Stand-In, Retry-After");
   }
   if (!content_type.empty()) out.append("\r\nContent-Type: ").append(content_type);
   for (const auto& [name, value] : headers) {

@@ -32,6 +32,10 @@ void append_tail(std::string& out, const answer& a, const answer_notes& notes) {
   append_field(out, "attempts", notes.attempts);
   append_field(out, "rescues", notes.rescues);
   append_field(out, "queued_ms", notes.queued.count());
+  if (!notes.stand_in.empty()) {
+    out += R"(,"stand_in":)";
+    append_json_string(out, notes.stand_in);
+  }
   out += "}}";
 }
 

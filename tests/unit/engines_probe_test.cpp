@@ -168,6 +168,33 @@ TEST(read_llama_props, odd_values_are_not_taken) {
   EXPECT_EQ(read_llama_props(R"({"modalities":7})")->vision, std::nullopt);
 }
 
+TEST(read_group_status, what_a_supervisor_says) {
+  const auto got = read_group_status(
+      R"({"state":"healing","usable":false,"fault":"worker_frozen","reason":"a stands stopped","members":[
+          {"name":"a","state":"frozen"},{"name":"master","state":"up"}]})");
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(got->state, "healing");
+  EXPECT_FALSE(got->usable);
+  EXPECT_EQ(got->fault, "worker_frozen");
+  EXPECT_EQ(got->reason, "a stands stopped");
+  ASSERT_EQ(got->members.size(), 2U);
+  EXPECT_EQ(got->members[0].name, "a");
+  EXPECT_EQ(got->members[0].state, "frozen");
+}
+
+TEST(read_group_status, words_from_elsewhere_are_made_harmless) {
+  const auto got = read_group_status(
+      R"({"state":"xyz","usable":"yes","fault":"none","reason":"a\nb\u001b","members":[7,{"name":7}]})");
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(got->state, "unknown") << "it becomes a label";
+  EXPECT_FALSE(got->usable);
+  EXPECT_EQ(got->fault, "");
+  EXPECT_EQ(got->reason, "a?b?");
+  EXPECT_EQ(got->members.size(), 1U);
+  for (const auto* body : {"", "[]", "{}", "<html>"})
+    EXPECT_FALSE(read_group_status(body).has_value()) << body;
+}
+
 TEST(read_llama_props, refuses_what_is_no_object) {
   for (const auto* body : {"", "[]", "null", "<html>"})
     EXPECT_FALSE(read_llama_props(body).has_value()) << body;

@@ -195,17 +195,53 @@ TEST(settings_phones, addresses_and_names_are_unique) {
               ElementsAre(HasSubstr("phones[1]: "), HasSubstr("phones[1].name: ")));
 }
 
+TEST(settings_phones, a_group) {
+  const auto c = good(R"([{"host":"10.0.0.1","name":"big","group":{"status":"http://127.0.0.1:50100/",
+      "stand_in":"small","members":[{"name":"a","host":"10.0.0.2"},{"host":"10.0.0.3","port":50053}]}}])");
+  const auto& group = c.phones.at(0).group;
+  EXPECT_EQ(group.members,
+            (std::vector<group_member>{{"a", "10.0.0.2", 50052}, {"10.0.0.3:50053", "10.0.0.3", 50053}}));
+  EXPECT_EQ(group.status_host, "127.0.0.1");
+  EXPECT_EQ(group.status_port, 50100);
+  EXPECT_EQ(group.stand_in, "small");
+  EXPECT_EQ(c.phones[0].max_concurrency, 1U);
+  EXPECT_EQ(c.phones[0].engine, engine_kind::llama_server);
+}
+
+TEST(settings_phones, groups_that_are_none) {
+  EXPECT_THAT(in_phone(R"("group":{})"), HasSubstr("phones[0].group.members: found nothing"));
+  EXPECT_THAT(in_phone(R"("group":{"members":[]})"), HasSubstr("phones[0].group.members: found []"));
+  EXPECT_THAT(in_phone(R"("group":{"members":[{"port":1}]})"), HasSubstr("phones[0].group.members[0].host"));
+  EXPECT_THAT(in_phone(R"("group":{"members":[{"host":"a"}],"status":"https://a"})"),
+              HasSubstr("phones[0].group.status"));
+  EXPECT_THAT(in_phone(R"("engine":"ollama","group":{"members":[{"host":"a"}]})"),
+              HasSubstr("phones[0].engine: found \"ollama\""));
+}
+
+TEST(settings_phones, a_member_is_in_one_group_or_alone) {
+  EXPECT_EQ(
+      mistake_in(
+          R"([{"host":"a"},{"host":"b","group":{"members":[{"host":"c"},{"host":"A","port":11434}]}}])"),
+      "F: phones[1].group.members[1]: found the address a:11434, expected one that is in this group only; "
+      "phones[0] has it");
+  EXPECT_EQ(
+      mistake_in(R"([{"host":"a","group":{"members":[{"host":"c"}]}},
+                           {"host":"b","group":{"members":[{"host":"c"}]}}])"),
+      "F: phones[1].group.members[0]: found the address c:50052, expected one that is in this group only; "
+      "phones[0].group.members[0] has it");
+}
+
 TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {
   EXPECT_EQ(in_phone(R"("wieght":2)"),
             "F: phones[0].wieght: found an unknown key, expected a known one; did you mean \"weight\"?");
   EXPECT_THAT(in_phone(R"("maxConcurrency":2)"), HasSubstr("did you mean \"max_concurrency\"?"));
   EXPECT_THAT(in_phone(R"("Port":2)"), HasSubstr("did you mean \"port\"?"));
-  EXPECT_EQ(
-      in_phone(R"("colour":"red")"),
-      "F: phones[0].colour: found an unknown key, expected one of \"aliases\", \"api_key_file\", \"engine\", "
-      "\"host\", \"id\", "
-      "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"tls\", \"token_sha256\" or "
-      "\"weight\"");
+  EXPECT_EQ(in_phone(R"("colour":"red")"),
+            "F: phones[0].colour: found an unknown key, expected one of \"aliases\", \"api_key_file\", "
+            "\"engine\", \"group\", "
+            "\"host\", \"id\", "
+            "\"max_concurrency\", \"model\", \"name\", \"port\", \"serial\", \"tls\", \"token_sha256\" or "
+            "\"weight\"");
   EXPECT_THAT(in_phone("\"a b\\n\":1"), HasSubstr(R"(F: phones[0]["a b\n"]: found an unknown key)"));
 }
 

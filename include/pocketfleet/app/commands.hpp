@@ -65,6 +65,10 @@ struct plan_arguments {
 /// exit_failed: there is no plan that works.
 int plan(const plan_arguments& arguments);
 
+/// A group's file: looked at, or its processes started and watched until SIGTERM.
+int group_check(const std::string& file);
+int group_run(const std::string& file);
+
 struct demo_arguments {
   std::string listen;
   unsigned phones = 4;

@@ -85,7 +85,8 @@ struct phone_status {
   std::vector<std::string> models{};
   std::vector<std::string> loaded{};
   std::shared_ptr<const phone_target> target{};
-  std::vector<model_speed> speeds{};  ///< as learned
+  std::optional<group_report> group{};  ///< as its supervisor last said
+  std::vector<model_speed> speeds{};    ///< as learned
 };
 
 /// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.
@@ -148,6 +149,10 @@ class dispatcher {
   /// Of the phones that have the model (normalized; empty: any model), or have not said yet what they have.
   /// Every engine if there is none: acquire() tells better what is wrong.
   engine_mask engines(std::string_view model) const;
+
+  /// Who answers instead of a model (normalized) that only a group has which cannot be used now: its
+  /// stand-in, if a phone can be used for that. Empty: nobody.
+  std::string stand_in(std::string_view model, time_point now);
   std::size_t waiting() const { return line_.size(); }
 
   /// When a permit would come free for a request that came now: for Retry-After, from the measured drain
@@ -183,8 +188,9 @@ class dispatcher {
     std::vector<std::string> normalized;  // their names and aliases, to compare; with the configured one
     std::vector<served_model> loaded;
     std::optional<std::uint32_t> slots;
-    bool vision = true;    // until the phone says otherwise
-    bool messages = true;  // likewise
+    bool vision = true;                 // until the phone says otherwise
+    bool messages = true;               // likewise
+    std::optional<group_report> group;  // what its supervisor last said
     bool removed = false;
     bool drained = false;  // by hand
     bool suspect = false;  // has failed, and has neither answered nor been seen well since

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "pocketfleet/core/phone_group.hpp"
+
 namespace pocketfleet {
 
 /// What serves the model on a phone.
@@ -51,6 +53,7 @@ struct phone_config {
   std::string api_key_file{};  ///< what the gateway has to show to its engine; empty: the fleet's, or nothing
   std::string api_key{};       ///< read from there
   std::vector<model_alias> aliases{};
+  phone_group group{};
 
   bool operator==(const phone_config&) const = default;
 };
@@ -93,6 +96,7 @@ struct phone_target {
   std::vector<served_model> models{};
   std::vector<served_model> in_memory{};  ///< as `loaded`, with what the phone says of each
   std::vector<model_alias> aliases{};
+  phone_group group{};
 };
 
 /// A name under which a phone serves a model.
@@ -135,6 +139,7 @@ struct phone_report {
   std::optional<std::uint32_t> slots{};               ///< requests it can run at once
   std::optional<bool> vision{};                       ///< takes images
   std::optional<bool> messages{};                     ///< serves Anthropic's Messages API
+  std::optional<group_report> group{};                ///< what its supervisor says
 };
 
 }  // namespace pocketfleet

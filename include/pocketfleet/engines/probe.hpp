@@ -39,6 +39,9 @@ struct llama_props {
 /// Two models of one make have the same size: their files' names tell them apart.
 void name_file(std::vector<served_model>& models, std::string_view file);
 
+/// What the supervisor of a group says (docs/groups.md); words from elsewhere are cut and made plain.
+result<group_report> read_group_status(std::string_view body);
+
 result<llama_props> read_llama_props(std::string_view body);
 
 }  // namespace pocketfleet

@@ -68,7 +68,8 @@ class desk {
   bool any_healthy();                                               ///< is there a phone that gets requests?
   std::vector<std::shared_ptr<const phone_target>> targets();
   engine_mask engines();
-  engine_mask engines(std::string_view model);  ///< as dispatcher::engines()
+  engine_mask engines(std::string_view model);   ///< as dispatcher::engines()
+  std::string stand_in(std::string_view model);  ///< as dispatcher::stand_in()
   std::size_t waiting();
 
  private:

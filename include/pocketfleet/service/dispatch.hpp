@@ -35,8 +35,8 @@ struct ask_manner {
   std::uint64_t session = 0;      ///< kept together on one phone, as far as that is no loss; 0: none
   std::uint64_t owner = 0;        ///< who asks
   urgency how_soon = urgency::interactive;
-  std::string_view scope{};       ///< kept answers are shared within it; empty: with everybody without one
-  const cache_key* text{};        ///< digest of the request, for again(); null: it is not to be known again
+  std::string_view scope{};  ///< kept answers are shared within it; empty: with everybody without one
+  const cache_key* text{};   ///< digest of the request, for again(); null: it is not to be known again
 };
 
 /// What became of a question. Exactly one of the two.
@@ -55,6 +55,9 @@ class dispatch {
 
   /// Begins to answer, or finds the answer. Errors: errc::unsupported, not_served.
   result<asked> ask(const worker_context& worker, question q, const ask_manner& how);
+
+  /// The model that answers instead of one (as a client spells it) whose group cannot now; empty: none.
+  std::string stand_in(const std::string& model);
 
   /// The kept answer to a request of that very text that was asked before; null: read it and ask().
   std::shared_ptr<const kept_answer> again(const cache_key& text) { return answers_.again(text); }

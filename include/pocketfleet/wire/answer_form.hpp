@@ -20,6 +20,7 @@ struct answer_notes {
   unsigned rescues = 0;  ///< times that another phone has gone on
   milliseconds queued{0};
   nanoseconds total{0};
+  std::string_view stand_in{};  ///< the model that answered for one whose group could not; empty: none did
 };
 
 /// Made for one request, used by it alone: it may remember what it has written.

@@ -1,0 +1,117 @@
+// A phone that is several: its "group" in phones.json.
+#include <map>
+#include <set>
+
+#include "host_text.hpp"
+#include "pocketfleet/app/listen_address.hpp"
+#include "settings_tables.hpp"
+
+namespace pocketfleet {
+namespace {
+
+constexpr std::size_t most_members = 64;
+
+using make = make_setting<group_member>;
+
+void read_host(group_member& into, const place& from) {
+  if (!from.value.is_string()) return from.refuse(check_host("").expected);
+  auto checked = check_host(from.value.get_ref<const std::string&>());
+  if (!checked.expected.empty()) return from.refuse(std::move(checked.expected));
+  into.host = std::move(checked.host);
+}
+
+const std::vector<setting<group_member>>& member_table() {
+  static const std::vector<setting<group_member>> table{
+      {"name",
+       [](group_member& into, const place& from) {
+         if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), 64))
+           return from.refuse("the name that the group's own file gives it");
+         into.name = from.value.get<std::string>();
+       },
+       nullptr},
+      {"host", read_host, nullptr},
+      make::whole(
+          "port", 1, 65535, [](auto& m) -> auto& { return m.port; }),
+  };
+  return table;
+}
+
+void read_members(phone_group& into, const place& from) {
+  if (!from.value.is_array() || from.value.empty() || from.value.size() > most_members)
+    return from.refuse(R"(1 to 64 workers, as [{"name": "galaxy", "host": "192.168.1.51"}])");
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < from.value.size(); ++i) {
+    const place at = from.item(i);
+    group_member m{{}, {}, 50052};
+    if (!at.value.is_object()) {
+      at.refuse(R"(an object such as {"name": "galaxy", "host": "192.168.1.51"})");
+      continue;
+    }
+    read_object(m, at, member_table());
+    if (!at.value.contains("host")) at.mistakes.add(at.path_to("host"), "nothing", check_host("").expected);
+    if (m.name.empty()) m.name = join_host_port(m.host, m.port);
+    if (!names.insert(m.name).second)
+      at.mistakes.add(at.path_to("name"), describe(json(m.name)), "a name of its own");
+    into.members.push_back(std::move(m));
+  }
+}
+
+void read_status(phone_group& into, const place& from) {
+  const auto* text = from.value.get_ptr<const std::string*>();
+  const std::string expected = R"(where "pocketfleet group" tells its status, as "http://127.0.0.1:50100")";
+  constexpr std::string_view scheme = "http://";
+  if (text == nullptr || !text->starts_with(scheme)) return from.refuse(expected);
+  std::string rest = text->substr(scheme.size());
+  if (rest.ends_with('/')) rest.pop_back();
+  const auto at = parse_listen_address(rest);
+  if (!at || at->port == 0 || !is_ipv4(at->address)) return from.refuse(expected);
+  into.status_host = at->address;
+  into.status_port = at->port;
+}
+
+void read_stand_in(phone_group& into, const place& from) {
+  if (!from.value.is_string() || !is_plain_name(from.value.get_ref<const std::string&>(), 256))
+    return from.refuse(R"(the name of a model that other phones have, as "qwen2.5:1.5b")");
+  into.stand_in = from.value.get<std::string>();
+}
+
+}  // namespace
+
+void read_group(phone_config& into, const place& from) {
+  static const std::vector<setting<phone_group>> table{
+      {"members", read_members, nullptr},
+      {"status", read_status, nullptr},
+      {"stand_in", read_stand_in, nullptr},
+  };
+  if (!from.value.is_object())
+    return from.refuse(R"(an object such as {"members": [{"host": "192.168.1.51"}]})");
+  read_object(into.group, from, table);
+  if (!from.value.contains("members"))
+    from.mistakes.add(from.path_to("members"), "nothing", "the workers of the group");
+}
+
+void check_groups(const place& phones, const std::vector<phone_config>& read,
+                  const std::vector<std::size_t>& at) {
+  const auto address_of = [](std::string host, unsigned port) {
+    for (char& c : host) {
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    return join_host_port(host, port);
+  };
+  std::map<std::string, std::string> taken;  // to the path of the phone that has it
+  for (std::size_t i = 0; i < read.size(); ++i)
+    taken.try_emplace(address_of(read[i].host, read[i].port), phones.item(at[i]).path);
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    const auto& members = read[i].group.members;
+    for (std::size_t m = 0; m < members.size(); ++m) {
+      const std::string address = address_of(members[m].host, members[m].port);
+      const std::string path = phones.item(at[i]).path + ".group.members[" + std::to_string(m) + "]";
+      const auto [first, fresh] = taken.try_emplace(address, path);
+      if (fresh) continue;
+      phones.mistakes.add(path, "the address " + address,
+                          "one that is in this group only; " + first->second + " has it");
+    }
+  }
+}
+
+}  // namespace pocketfleet
