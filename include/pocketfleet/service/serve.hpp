@@ -22,8 +22,8 @@ struct serving {
   bool stream = false;
   bool use_cache = true;
   bool rescue = true;
-  bool patient = false;   ///< others go first
-  std::string session{};  ///< the conversation's name; only of a single question
+  bool patient = false;                        ///< others go first
+  std::string session{};                       ///< the conversation's name; only of a single question
   header_list headers{};                       ///< of the response, beside X-Cache and X-Phone
   std::shared_ptr<const kept_answer> known{};  ///< dispatch::again() has it: there are no choices to ask
   const cache_key* text = nullptr;             ///< ask_manner::text

@@ -48,8 +48,8 @@ struct phone_settings {
   milliseconds keep_alive{std::chrono::minutes(5)};  ///< ollama: unless the request says otherwise
   unsigned slots = 1;                                ///< OLLAMA_NUM_PARALLEL, -np; more requests wait in line
   unsigned context = 4096;                           ///< tokens a slot
-  bool prompt_cache = true;  ///< each slot keeps its last prompt and answer; what a prompt begins alike is
-                             ///< not read again, until the model is unloaded or the phone starts anew
+  bool prompt_cache = true;     ///< each slot keeps its last prompt and answer; what a prompt begins alike is
+                                ///< not read again, until the model is unloaded or the phone starts anew
   unsigned answer_tokens = 24;  ///< length of an answer when the client sets no limit
 
   double slowest = 0.3;      ///< share of both rates that is left when hot
