@@ -1,5 +1,6 @@
 #include "config_reader.hpp"
 
+#include "pocketfleet/wire/json_fault.hpp"
 #include "pocketfleet/wire/nearest.hpp"
 
 namespace pocketfleet {
@@ -38,6 +39,13 @@ void mistake_list::add(std::string path, std::string found, std::string expected
   } else {
     ++unlisted_;
   }
+}
+
+std::optional<mistake> json_mistake(std::string_view text, json& into) {
+  auto fault = read_json(text, into);
+  if (!fault) return std::nullopt;
+  return mistake{"line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column),
+                 std::move(fault->what), fault->expected.empty() ? "JSON" : std::move(fault->expected)};
 }
 
 std::vector<mistake> mistake_list::take() {

@@ -34,6 +34,9 @@ class mistake_list {
   std::size_t unlisted_ = 0;
 };
 
+/// A file's text as JSON. What is wrong with it, and where, if it is none.
+std::optional<mistake> json_mistake(std::string_view text, json& into);
+
 /// A value and the way to it. Lives while the document does.
 struct place {
   const json& value;

@@ -5,7 +5,6 @@
 
 #include "config_reader.hpp"
 #include "host_text.hpp"
-#include "pocketfleet/wire/json_fault.hpp"
 
 namespace pocketfleet {
 namespace {
@@ -270,10 +269,8 @@ std::string group_member_config::endpoint() const {
 loaded_group parse_group(std::string_view text) {
   loaded_group out;
   json document;
-  if (const auto fault = read_json(text, document)) {
-    out.mistakes.push_back(
-        {"line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column), fault->what,
-         fault->expected.empty() ? "JSON" : fault->expected});
+  if (auto none = json_mistake(text, document)) {
+    out.mistakes.push_back(std::move(*none));
     return out;
   }
   mistake_list mistakes;

@@ -8,7 +8,6 @@
 
 #include "config_reader.hpp"
 #include "host_text.hpp"
-#include "pocketfleet/wire/json_fault.hpp"
 #include "settings_tables.hpp"
 
 namespace pocketfleet {
@@ -290,10 +289,8 @@ std::string plan_phone::speed_text() const {
 loaded_plan_phones parse_plan_phones(std::string_view text) {
   loaded_plan_phones out;
   json document;
-  if (const auto fault = read_json(text, document)) {
-    out.mistakes.push_back(
-        {"line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column), fault->what,
-         fault->expected.empty() ? "JSON" : fault->expected});
+  if (auto none = json_mistake(text, document)) {
+    out.mistakes.push_back(std::move(*none));
     return out;
   }
   mistake_list mistakes;

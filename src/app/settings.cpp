@@ -13,7 +13,6 @@
 #include "descriptor.hpp"
 #include "pocketfleet/app/keys_file.hpp"
 #include "pocketfleet/wire/digest.hpp"
-#include "pocketfleet/wire/json_fault.hpp"
 #include "private_file.hpp"
 #include "settings_tables.hpp"
 
@@ -188,10 +187,7 @@ loaded_configuration load_without_token(const std::string& file) {
 loaded_configuration parse_configuration(std::string_view text) {
   if (text.size() > largest_file) return refused(too_large(text.size()));
   json document;
-  if (auto fault = read_json(text, document)) {
-    return refused({"line " + std::to_string(fault->line) + ", column " + std::to_string(fault->column),
-                    std::move(fault->what), fault->expected.empty() ? "JSON" : std::move(fault->expected)});
-  }
+  if (auto none = json_mistake(text, document)) return refused(std::move(*none));
   loaded_configuration out;
   mistake_list mistakes;
   read_document(out.value, {document, "", mistakes});

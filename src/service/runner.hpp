@@ -1,9 +1,6 @@
 // A try on its way, with all that belongs to it. Private to this layer.
 #pragma once
 
-#include <functional>
-#include <memory>
-
 #include "attempt.hpp"
 
 namespace pocketfleet {
@@ -25,7 +22,5 @@ struct runner {
   time_point began;
   attempt_result result{error(errc::aborted)};
 };
-
-using runner_maker = std::function<std::unique_ptr<runner>(permit)>;
 
 }  // namespace pocketfleet

@@ -18,6 +18,7 @@ namespace pocketfleet {
 
 struct attempt_result;
 struct runner;
+using runner_maker = std::function<std::unique_ptr<runner>(permit)>;
 
 /// Where a request runs.
 struct worker_context {
@@ -94,7 +95,7 @@ class dispatch {
 
   task<> produce(std::shared_ptr<generation> g, phone_client& phones, std::shared_ptr<const job> j);
   task<std::unique_ptr<runner>> run_hedged(std::unique_ptr<runner> first, const want& wanted,
-                                           const std::function<std::unique_ptr<runner>(permit)>& make);
+                                           const runner_maker& make);
   task<result<void>> attempts(generation& g, phone_client& phones, const job& j);
   static void begin_anew(want& wanted, story& so_far, const job& j);
   void note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,
