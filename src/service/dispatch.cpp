@@ -147,16 +147,17 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
       if (so_far.number == 0 && got.error().code == errc::unsupported && known_why && !wanted.vision)
         co_return incapable(j.what, j.cannot);
       if (so_far.number == 0 || got.error().code == errc::aborted) co_return got.error();
-      if (!so_far.begun) co_return so_far.last;  // tells more than that no other phone is left
-      if (g.shown() && got.error().code == errc::no_phone && !wanted.avoid.empty()) {
-        wanted.avoid.clear();  // all others are gone; one that failed may be back
+      if (so_far.begun && !g.shown() && g.restart()) {  // any model may answer what nobody has seen
+        observer_.on_rescue("no_phone");
+        begin_anew(wanted, so_far, j);
         continue;
       }
-
-      observer_.on_rescue("no_phone");
-      if (!g.restart()) co_return so_far.last;
-      begin_anew(wanted, so_far, j);
-      continue;
+      if (so_far.brought && got.error().code == errc::no_phone && !wanted.avoid.empty()) {
+        wanted.avoid.clear();  // all others are gone; one that broke off after a part may be back
+        continue;
+      }
+      if (so_far.begun) observer_.on_rescue("no_phone");
+      co_return so_far.last;  // tells more than that no other phone is left
     }
     permit held_first = std::move(*got);
     if (stop.stop_requested()) co_return error(errc::aborted);
@@ -189,6 +190,7 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
       continue;
     }
     so_far.last = a.how.error();
+    so_far.brought = so_far.brought || progressed;
     if (progressed && g.shown()) so_far.tries = 0;
     begun_answer begun = g.begun();
     const std::string_view identity = wanted.identity.empty() ? identity_of(*held.phone(), wanted.model)

@@ -243,6 +243,16 @@ def test_two_phones_break_off_the_same_answer(pair):
     assert stream.text() == counted(200) and stream.last()["eval_count"] == 200
 
 
+def test_two_phones_break_off_the_same_whole_answer(pair):
+    """All have failed it, each after a part of it: the first may well be back."""
+    cut = pair.cut(tokens=50, times=2)
+    answer = pair.gateway.ask(tokens=200)
+    assert cut.left == 0, "both were cut"
+    assert answer.status == 200, answer
+    assert answer.json()["message"]["content"] == counted(200)
+    pair.books.balance()
+
+
 def test_silence_in_mid_stream(pair):
     """No end, no reset: the time between two tokens tells."""
     cut = pair.cut(tokens=30, how="silent")

@@ -87,6 +87,7 @@ class dispatch {
     unsigned tries = 0;         // in a row that brought nothing new
     unsigned phone_errors = 0;  // of all attempts
     unsigned rescues = 0;
+    bool brought = false;  // some attempt brought a part of the answer
     milliseconds queued{0};
     duration spoke{0};                    // how long the phones before took for the tokens in `begun`
     std::optional<begun_answer> begun{};  // set: the next attempt goes on from here
