@@ -6,8 +6,9 @@ caches, and their speeds drawn from measured phones. All contenders of a round g
 the same times; phones and requests come from the seed. Time is compressed: with --compress 10 a phone does in one second
 what it does in ten. All seconds printed are the phones' own.
 
-An hour later (--later): the weights stay as they were written, but one of the fastest phones is at half its speed and
-another one at a fifth; every contender has seen a few answers before that, and none since.
+An hour later (batch-later, poisson-later): the weights stay as they were written, but one of the fastest phones is at half its speed and
+another one at a fifth; every contender has seen a few answers before that, and none since. While engines are killed
+(poisson-failing): once a minute one of them, for 20 s. Clients whose answer is broken off ask again after a second.
 
 Fails if an answer was wrong, never because one was late. scripts/bench.sh --scenario live builds what this needs.
 """
@@ -29,7 +30,7 @@ from bench import machine
 from contenders import cpu_seconds, find_program, machine_busy, note
 from live_contenders import HAPROXY, OURS, REFERENCE, STICKY, start_gateway, start_haproxy, start_phones
 
-WORKLOADS = ("batch", "batch-later", "poisson", "poisson-later", "conversations")
+WORKLOADS = ("batch", "batch-later", "poisson", "poisson-later", "poisson-failing", "conversations")
 
 
 # --- one contender's turn ---------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def percentile(values, share):
 
 def start_for(name, programs, stack, folder, log, phones, compress):
     if name in HAPROXY:
-        return start_haproxy(name, programs["haproxy"], stack, folder, log, phones)
+        return start_haproxy(name, programs["haproxy"], stack, folder, log, phones, compress)
     return start_gateway(name, programs["pocketfleet"], stack, folder, log, phones, compress)
 
 
@@ -90,7 +91,7 @@ class Turn:
         found = {
             "contender": self.name, "requests": len(workload.requests), "counted": len(counted),
             "wrong": len(wrong) + len(workload.requests) - len(answers),
-            "wasted": used["tokens"] - wanted, "read": used["prompt_tokens"], "cached": used["cached_tokens"],
+            "again": sum(answer.tries - 1 for answer in answers), "wasted": used["tokens"] - wanted, "read": used["prompt_tokens"], "cached": used["cached_tokens"],
             "by_phone": {phone.phone.name: phone.state()["completed"] - self.served[phone.phone.name]
                          for phone in self.phones},
         }
@@ -103,11 +104,22 @@ class Turn:
         return found
 
 
+async def kill(turns, workload, compress):
+    """The same phone of every contender at the same time."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for at, which in workload.kills:
+        await asyncio.sleep(begun + at / compress - loop.time())
+        await asyncio.gather(*[loop.run_in_executor(None, turn.phones[which].be_killed) for turn in turns])
+
+
 async def play_all(turns, workload, compress):
     """The same for all of them, at the same time; and how late the clients' own clock was."""
     lateness = live_load.Lateness()
     watcher = asyncio.ensure_future(lateness.watch())
+    killer = asyncio.ensure_future(kill(turns, workload, compress))
     played = await asyncio.gather(*[live_load.play(workload, turn.contender.port, compress) for turn in turns])
+    await killer
     watcher.cancel()
     return played, lateness.all
 
@@ -128,14 +140,14 @@ class Live:
 
     def round(self, name, seed):
         """One workload with one seed: every contender's result."""
-        kind, _, later = name.partition("-")
+        kind, later = name.partition("-")[0], name.endswith("-later")
         fleet = live_fleet.make_fleet(self.options.fleet, seed)
-        workload = live_fleet.make_workload(kind, fleet, seed, bool(later), self.options.batch, self.options.arrivals)
+        workload = live_fleet.make_workload(name, fleet, seed, self.options.batch, self.options.arrivals)
         names = self.contenders(kind)
         names = names[seed % len(names):] + names[:seed % len(names)]
         results = []
         for at in range(0, len(names), self.options.at_once):
-            results += self.together(names[at:at + self.options.at_once], fleet, workload, seed, bool(later))
+            results += self.together(names[at:at + self.options.at_once], fleet, workload, seed, later)
         order = self.contenders(kind)
         return workload, sorted(results, key=lambda result: order.index(result["contender"]))
 
@@ -145,12 +157,12 @@ class Live:
             asyncio.run(play_all(turns, live_fleet.warm_up(fleet, seed), self.options.compress))
             for turn in turns:
                 turn.make_ready(later)
-            busy, own = machine_busy(), time.process_time() + sum(turn.cpu() for turn in turns)
-            begun = time.monotonic()
+            own = sum(turn.cpu() for turn in turns) + time.process_time()
+            busy, begun = machine_busy(), time.monotonic()
             played, late = asyncio.run(play_all(turns, workload, self.options.compress))
-            took = (time.monotonic() - begun) * os.cpu_count()
+            busy, took = machine_busy() - busy, (time.monotonic() - begun) * os.cpu_count()
             own = time.process_time() + sum(turn.cpu() for turn in turns) - own
-            about = {"own": own / took, "others": max(0.0, machine_busy() - busy - own) / took,
+            about = {"own": own / took, "others": max(0.0, busy - own) / took,
                      "late99": percentile(late, 0.99), "late": max(late)}
             return [{**turn.result(workload, *answers), **about, "seed": seed}
                     for turn, answers in zip(turns, played)]
@@ -184,9 +196,9 @@ def ratio(rounds, name, key):
 def table(name, title, rounds):
     seconds = [("makespan", "last answer")] if "batch" in name else [("p50", "p50"), ("p95", "p95")]
     heads = ["", *[head for _, words in seconds for head in (f"{words} s", "from – to", f"× {REFERENCE}")],
-             "first token p50 s", "p95 s", "prompt tokens read", "spared", "wasted", "wrong"]
-    hours = ", an hour later" if name.endswith("-later") else ""
-    lines = [f"### {name.partition('-')[0]}{hours}: {title}", "", "| " + " | ".join(heads).strip() + " |",
+             "first token p50 s", "p95 s", "prompt tokens read", "spared", "wasted", "asked again", "wrong"]
+    trouble = {"later": ", an hour later", "failing": ", while engines are killed"}.get(name.partition("-")[2], "")
+    lines = [f"### {name.partition('-')[0]}{trouble}: {title}", "", "| " + " | ".join(heads).strip() + " |",
              "|---|" + "--:|" * (len(heads) - 1)]
     for contender in dict.fromkeys(r["contender"] for r in rounds):
         own = [r for r in rounds if r["contender"] == contender]
@@ -200,7 +212,8 @@ def table(name, title, rounds):
             cells.append(f"{statistics.median(values):.1f}" if values else "")
         read, cached = statistics.median([r["read"] for r in own]), sum(r["cached"] for r in own)
         spared = cached / max(1, cached + sum(r["read"] for r in own))
-        cells += [f"{read:.0f}", f"{spared:.0%}", str(sum(r["wasted"] for r in own)), str(sum(r["wrong"] for r in own))]
+        cells += [f"{read:.0f}", f"{spared:.0%}", str(sum(r["wasted"] for r in own)), str(sum(r["again"] for r in own)),
+                  str(sum(r["wrong"] for r in own))]
         lines.append("| " + " | ".join(cells) + " |")
     asked = sorted({r["requests"] for r in rounds})
     lines += ["", f"{asked[0]}{f' to {asked[-1]}' if asked[-1] != asked[0] else ''} requests a run. Processor, of the "

@@ -5,12 +5,16 @@ import re
 import subprocess
 
 from contenders import Contender, fetch, free_port, start, wait_for
-from live_fleet import GAIN_OF_TWO, LONGEST_ANSWER, MODEL
+from live_fleet import GAIN_OF_TWO, KILLED_FOR_S, LONGEST_ANSWER, MODEL
 
 CONTEXT = 16384  # tokens a slot: a conversation's last turn fits
 STICKY = "haproxy sticky"
 REFERENCE = "haproxy leastconn"
-REST_SLOW_S = 120
+
+# The gateway's times that have to do with phones, as far as they can be set: the defaults, divided as all times are.
+TIMES_S = {"probe_interval_s": 5, "breaker_open_s": 30, "breaker_max_open_s": 300, "slow_start_s": 30,
+           "rest_slow_s": 120}
+CHECK_S = 2  # HAProxy's between two health checks
 
 # Name, and what tells it from the others: for ours the policy, and whether it is told the weights.
 OURS = {
@@ -28,19 +32,20 @@ HAPROXY = {
 }
 
 # As a careful operator would: no more on a phone than it runs at once, so that the rest waits in the backend's queue for
-# whoever comes free first; long timeouts; health checks; a request whose phone is gone goes to another one (the buffer
-# holds the longest request, or it could not be sent again); tokens are not held back.
+# whoever comes free first; long timeouts; health checks, and a phone that cannot be reached is out until they say
+# otherwise (or with nothing on it, it would look the least busy of all); a request whose phone is gone goes to another
+# one (the buffer holds the longest request, or it could not be sent again); tokens are not held back.
 HAPROXY_CONFIGURATION = """\
 global
   nbthread 1
-  maxconn 10000
+  maxconn 4000
   tune.bufsize 131072
 defaults
   mode http
   option http-keep-alive
   option http-no-delay
   option redispatch 1
-  retries 3
+  retries 5
   retry-on conn-failure empty-response 503
   timeout connect 2s
   timeout queue 600s
@@ -53,7 +58,7 @@ backend phones
   balance {balance}
 {more}
   option httpchk GET /health
-  default-server check inter 2s fall 3 rise 2
+  default-server check inter {check_ms}ms fall 3 rise 2 observe layer4 error-limit 1 on-error mark-down
 {servers}
 """
 
@@ -63,6 +68,7 @@ class SimulatedPhone:
 
     def __init__(self, stack, log, program, phone, compress):
         self.phone = phone
+        self.compress = compress
         command = [program, "sim", "--count", "1", "--base-port", "0", "--engine", "llama-server", "--model", MODEL,
                    "--decode-rate", f"{phone.decode * compress:.3f}", "--prefill-rate",
                    f"{phone.prefill * compress:.3f}", "--slots", str(phone.permits), "--gain-of-more",
@@ -83,10 +89,16 @@ class SimulatedPhone:
     def grow_slow(self):
         """As it is an hour later."""
         if self.phone.later < 1:
-            fault = json.dumps({"kind": "slow", "factor": self.phone.later})
-            status, _, body = fetch(self.port, "/sim/fault", fault)
-            if status != 200:
-                raise RuntimeError(f"{self.phone.name} does not become slow: {body!r}")
+            self.fail({"kind": "slow", "factor": self.phone.later})
+
+    def be_killed(self):
+        """It comes back by itself, with empty caches."""
+        self.fail({"kind": "crash", "duration_ms": max(1, round(KILLED_FOR_S / self.compress * 1000))})
+
+    def fail(self, how):
+        status, _, body = fetch(self.port, "/sim/fault", json.dumps(how))
+        if status != 200:
+            raise RuntimeError(f"{self.phone.name} does not take {how}: {body!r}")
 
 
 def start_phones(stack, log, program, fleet, compress):
@@ -96,14 +108,15 @@ def start_phones(stack, log, program, fleet, compress):
     return phones
 
 
-def start_haproxy(name, program, stack, folder, log, phones):
+def start_haproxy(name, program, stack, folder, log, phones, compress):
     balance, more = HAPROXY[name]
     port = free_port()
     servers = "\n".join(f"  server {p.phone.name} 127.0.0.1:{p.port} weight {p.phone.weight} maxconn {p.phone.permits}"
                         for p in phones)
     file = f"{folder}/{name.replace(' ', '-')}.cfg"
     with open(file, "w", encoding="ascii") as out:
-        out.write(HAPROXY_CONFIGURATION.format(port=port, balance=balance, more=more, servers=servers))
+        out.write(HAPROXY_CONFIGURATION.format(port=port, balance=balance, more=more, servers=servers,
+                                               check_ms=max(20, round(CHECK_S / compress * 1000))))
     child = start(stack, [program, "-db", "-q", "-f", file], log, stdout=log)
     wait_for(child, name, lambda: fetch(port, "/health")[0] == 200)
     return Contender(name, port, child.pid)
@@ -114,9 +127,11 @@ def start_gateway(name, program, stack, folder, log, phones, compress):
     port = free_port()
     entries = [{"name": p.phone.name, "host": "127.0.0.1", "port": p.port, "engine": "llama-server", "model": MODEL,
                 "max_concurrency": p.phone.permits, "weight": p.phone.weight if weighted else 1} for p in phones]
-    # Waiting is what is compared, so nobody is sent away. The one time of the phones' that can be set is compressed.
-    gateway = {"policy": policy, "queue": 100000, "queue_wait_s": 600, "connections": 10000, "cache": "never",
-               "rest_slow_s": max(1, round(REST_SLOW_S / compress)), "log_level": "warning"}
+    # Waiting is what is compared, so nobody is sent away.
+    gateway = {"policy": policy, "queue": 100000, "queue_wait_s": 600, "connections": 4000, "cache": "never",
+               "log_level": "warning"}
+    for key, seconds in TIMES_S.items():
+        gateway[key] = max(0.1, seconds / compress) if key == "probe_interval_s" else max(1, round(seconds / compress))
     file = f"{folder}/{name}.json"
     with open(file, "w", encoding="ascii") as out:
         json.dump({"gateway": gateway, "phones": entries}, out)

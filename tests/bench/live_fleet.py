@@ -33,6 +33,10 @@ HEAVIEST = 100  # weight of the fastest phone
 # What an hour of work does: one of the fastest is throttled to half its speed, another one has gone slow.
 LATER = {"8-elite": 0.5, "8-gen2": 0.2}
 
+# Android kills an engine, and its starter starts it anew: once a minute one of them (on the grim side), for so long.
+KILLS_EVERY_S = 60
+KILLED_FOR_S = 20
+
 CHARACTERS_A_TOKEN = 4
 LONGEST_ANSWER = 600
 TURNS = 6
@@ -168,11 +172,12 @@ def means():
 
 
 class Workload:
-    def __init__(self, name, title, requests, counted_from=0.0):
+    def __init__(self, name, title, requests, counted_from=0.0, kills=()):
         self.name = name
         self.title = title
         self.requests = requests
         self.counted_from = counted_from  # requests that come earlier are asked, but do not count
+        self.kills = kills  # when, and which phone
 
 
 def warm_up(phones, seed):
@@ -183,10 +188,11 @@ def warm_up(phones, seed):
                                     for _ in range(many)])
 
 
-def make_workload(name, phones, seed, later, batch, arrivals):
-    """`batch`: how many; `arrivals`: for how many seconds requests come; `later`: at the speeds an hour later."""
+def make_workload(name, phones, seed, batch, arrivals):
+    """`name`: as in live.WORKLOADS; `batch`: how many; `arrivals`: for how many seconds requests come."""
+    name, _, trouble = name.partition("-")
     author = Author(f"{name} {seed}")
-    most = sum(phone.capacity(*means()) * (phone.later if later else 1) for phone in phones)
+    most = sum(phone.capacity(*means()) * (phone.later if trouble == "later" else 1) for phone in phones)
     chance = author.chance
     if name == "batch":
         system = author.systems[0]
@@ -200,8 +206,11 @@ def make_workload(name, phones, seed, later, batch, arrivals):
             at += chance.expovariate(rate)
 
     if name == "poisson":
-        return Workload(name, f"questions as they come for {arrivals:g} s, at 80 % of what the fleet can do",
-                        [author.request(author.opening(), at) for at in times(0.8 * most)], arrivals / 6)
+        requests = [author.request(author.opening(), at) for at in times(0.8 * most)]
+        kills = [(k * KILLS_EVERY_S + chance.uniform(0, KILLS_EVERY_S - KILLED_FOR_S), chance.randrange(len(phones)))
+                 for k in range(int(arrivals / KILLS_EVERY_S))]
+        return Workload(name, f"questions as they come for {arrivals:g} s, at 80 % of what the fleet can do", requests,
+                        arrivals / 6, kills if trouble == "failing" else ())
     if name == "conversations":
         begun = enumerate(times(0.8 * most / TURNS))
         turns = [turn for number, at in begun for turn in author.conversation(at, number)]

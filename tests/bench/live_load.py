@@ -10,13 +10,18 @@ import re
 from live_fleet import text_of
 
 PATIENCE_S = 600
+MOST_TRIES = 6
+PAUSE_S = 1  # of the phones' seconds, before asking again
 FIRST_TOKEN = re.compile(rb'"content":\s*"[^"]')
 END = b"data: [DONE]"
 LOOK_BACK = 64
 
 
 class Answer(asyncio.Protocol):
-    """What came back for one request. Times are the loop's; None: it never came to that."""
+    """What came back for one request. Times are the loop's; None: it never came to that.
+
+    Somebody whose answer is broken off, or refused, asks again: `first` is then the very first sign of an answer.
+    """
 
     def __init__(self, request, loop):
         self.request = request
@@ -25,7 +30,12 @@ class Answer(asyncio.Protocol):
         self.asked = loop.time()
         self.first = None
         self.last = None
-        self.over = loop.create_future()
+        self.tries = 0
+
+    def begin(self):
+        self.tries += 1
+        self.bytes.clear()
+        self.over = self.loop.create_future()
 
     def data_received(self, data):
         known = len(self.bytes)
@@ -101,20 +111,28 @@ class Lateness:
             self.all.append(loop.time() - due)
 
 
-async def ask(request, port, answers):
-    loop = asyncio.get_running_loop()
-    answer = Answer(request, loop)
-    answers.append(answer)
+async def ask(answer, port):
+    answer.begin()
     transport = None
     try:
-        transport, _ = await loop.create_connection(lambda: answer, "127.0.0.1", port)
-        transport.write(request.bytes(port))
+        transport, _ = await answer.loop.create_connection(lambda: answer, "127.0.0.1", port)
+        transport.write(answer.request.bytes(port))
         await asyncio.wait_for(answer.over, PATIENCE_S)
     except (OSError, asyncio.TimeoutError):
         pass  # wrong() tells
     finally:
         if transport:
             transport.abort()
+
+
+async def ask_until_whole(request, port, compress, answers):
+    answer = Answer(request, asyncio.get_running_loop())
+    answers.append(answer)
+    while True:
+        await ask(answer, port)
+        if answer.last is not None or answer.tries == MOST_TRIES:
+            return
+        await asyncio.sleep(PAUSE_S / compress)
 
 
 async def play(workload, port, compress):
@@ -127,7 +145,7 @@ async def play(workload, port, compress):
     async def go(request):
         await asyncio.sleep(max(0.0, begun + request.at / compress - loop.time()))
         while request:
-            await ask(request, port, answers)
+            await ask_until_whole(request, port, compress, answers)
             request = followers.get(id(request))
             if request:
                 await asyncio.sleep(request.at / compress)
