@@ -3,12 +3,13 @@
 
 Every contender gets a fleet of its own, of one process a phone (`pocketfleet sim`): slow and fast ones, with prompt
 caches, and their speeds drawn from measured phones. All contenders of a round get the same requests, byte for byte, at
-the same times; phones and requests come from the seed. Time is compressed: with --compress 10 a phone does in one second
-what it does in ten. All seconds printed are the phones' own.
+the same times; phones and requests come from the seed. Time is compressed: with --compress 10 a phone does in one
+second what it does in ten. All seconds printed are the phones' own.
 
-An hour later (batch-later, poisson-later): the weights stay as they were written, but one of the fastest phones is at half its speed and
-another one at a fifth; every contender has seen a few answers before that, and none since. While engines are killed
-(poisson-failing): once a minute one of them, for 20 s. Clients whose answer is broken off ask again after a second.
+An hour later (batch-later, poisson-later): the weights stay as they were written, but one of the fastest phones is at
+half its speed and another one at a fifth; every contender has seen a few answers before that, and none since. While
+engines are killed (poisson-failing): once a minute one of them, for 20 s. Clients whose answer is broken off ask again
+after a second.
 
 Fails if an answer was wrong, never because one was late. scripts/bench.sh --scenario live builds what this needs.
 """
@@ -91,7 +92,8 @@ class Turn:
         found = {
             "contender": self.name, "requests": len(workload.requests), "counted": len(counted),
             "wrong": len(wrong) + len(workload.requests) - len(answers),
-            "again": sum(answer.tries - 1 for answer in answers), "wasted": used["tokens"] - wanted, "read": used["prompt_tokens"], "cached": used["cached_tokens"],
+            "again": sum(answer.tries - 1 for answer in answers), "wasted": used["tokens"] - wanted,
+            "read": used["prompt_tokens"], "cached": used["cached_tokens"],
             "by_phone": {phone.phone.name: phone.state()["completed"] - self.served[phone.phone.name]
                          for phone in self.phones},
         }
@@ -235,7 +237,8 @@ def describe(options):
 def parse():
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="rounds, each with phones and requests of its own (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=5,
+                        help="rounds, each with phones and requests of its own (%(default)s)")
     parser.add_argument("--compress", type=float, default=10, help="how much faster than real phones (%(default)s)")
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--fleet", choices=sorted(live_fleet.FLEETS), default="mixed-12", help="(%(default)s)")
@@ -265,8 +268,8 @@ def main():
     about = machine(programs)
     print(f"{about['date']} · {about['cpu']}, {about['cores']} cores · Linux {about['kernel']} · " +
           " · ".join(about["versions"].values()))
-    print(f"\n{options.fleet}, time compressed {options.compress:g} times, all seconds the phones' own; {options.seeds} "
-          f"seeds, medians. {describe(options)}\n", flush=True)
+    print(f"\n{options.fleet}, time compressed {options.compress:g} times, all seconds the phones' own; "
+          f"{options.seeds} seeds, medians. {describe(options)}\n", flush=True)
 
     live, results = Live(options, programs), []
     for name in options.workload or WORKLOADS:

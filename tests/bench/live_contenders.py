@@ -1,4 +1,4 @@
-"""Phones and contenders of `live` as processes: the simulated phones, the gateway, and HAProxy tuned for such phones."""
+"""Phones and contenders of `live` as processes: simulated phones, the gateway, and HAProxy tuned for such phones."""
 
 import json
 import re
@@ -31,8 +31,8 @@ HAPROXY = {
                           "  stick on req.hdr(X-Conversation)"),
 }
 
-# As a careful operator would: no more on a phone than it runs at once, so that the rest waits in the backend's queue for
-# whoever comes free first; long timeouts; health checks, and a phone that cannot be reached is out until they say
+# As a careful operator would: no more on a phone than it runs at once, so that the rest waits in the backend's queue
+# for whoever comes free first; long timeouts; health checks, and a phone that cannot be reached is out until they say
 # otherwise (or with nothing on it, it would look the least busy of all); a request whose phone is gone goes to another
 # one (the buffer holds the longest request, or it could not be sent again); tokens are not held back.
 HAPROXY_CONFIGURATION = """\

@@ -22,9 +22,9 @@ import live_load  # noqa: E402
 BOUND_S = 300
 
 
-def run(*arguments, path=None):
+def run(*arguments, path):
     """As scripts/bench.sh runs it: tables on stdout."""
-    env = {**os.environ, "POCKETFLEET": program(), "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+    env = {**os.environ, "POCKETFLEET": program(), "PATH": f"{path}:{os.environ['PATH']}"}
     return subprocess.run([sys.executable, BENCH / "live.py", "--fleet", "mixed-6", "--compress", "50", "--seeds", "1",
                            *arguments], capture_output=True, text=True, timeout=BOUND_S, env=env)
 
@@ -73,8 +73,8 @@ def test_phones_that_do_not_start_are_a_failure(tmp_path):
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
     env = {**os.environ, "POCKETFLEET": str(broken)}
-    done = subprocess.run([sys.executable, BENCH / "live.py", "--fleet", "mixed-6", "--seeds", "1", "--workload", "batch"],
-                          capture_output=True, text=True, timeout=BOUND_S, env=env)
+    done = subprocess.run([sys.executable, BENCH / "live.py", "--fleet", "mixed-6", "--seeds", "1", "--workload",
+                           "batch"], capture_output=True, text=True, timeout=BOUND_S, env=env)
     assert done.returncode == 1
     assert "NOT MEASURED" in done.stderr
 

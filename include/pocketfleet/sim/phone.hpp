@@ -49,7 +49,7 @@ struct phone_settings {
   unsigned slots = 1;                                ///< OLLAMA_NUM_PARALLEL, -np; more requests wait in line
   double gain_of_more = 1;      ///< what each further request at once adds to the speed of one alone; 1: they
                                 ///< do not notice each other, 0: they share what one would have
-  unsigned context = 4096;                           ///< tokens a slot
+  unsigned context = 4096;      ///< tokens a slot
   bool prompt_cache = true;     ///< each slot keeps its last prompt and answer; what a prompt begins alike is
                                 ///< not read again, until the model is unloaded or the phone starts anew
   unsigned answer_tokens = 24;  ///< length of an answer when the client sets no limit
