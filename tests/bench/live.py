@@ -9,7 +9,8 @@ second what it does in ten. All seconds printed are the phones' own.
 An hour later (batch-later, poisson-later): the weights stay as they were written, but one of the fastest phones is at
 half its speed and another one at a fifth; every contender has seen a few answers before that, and none since. While
 engines are killed (poisson-failing): once a minute one of them, for 20 s. Clients whose answer is broken off ask again
-after a second.
+after a second. Conversations come at a rate at which turns, were they lone questions, would take a quarter of the
+fleet, or with -overloaded four fifths.
 
 Fails if an answer was wrong, never because one was late. scripts/bench.sh --scenario live builds what this needs.
 """
@@ -31,7 +32,8 @@ from bench import machine
 from contenders import cpu_seconds, find_program, machine_busy, note
 from live_contenders import HAPROXY, OURS, REFERENCE, STICKY, start_gateway, start_haproxy, start_phones
 
-WORKLOADS = ("batch", "batch-later", "poisson", "poisson-later", "poisson-failing", "conversations")
+WORKLOADS = ("batch", "batch-later", "poisson", "poisson-later", "poisson-failing", "conversations",
+             "conversations-overloaded")
 
 
 # --- one contender's turn ---------------------------------------------------------------------------------------------
@@ -145,6 +147,8 @@ class Live:
         kind, later = name.partition("-")[0], name.endswith("-later")
         fleet = live_fleet.make_fleet(self.options.fleet, seed)
         workload = live_fleet.make_workload(name, fleet, seed, self.options.batch, self.options.arrivals)
+        if not workload.requests:
+            raise RuntimeError(f"seed {seed}: nobody asks within {self.options.arrivals:g} s (--arrivals)")
         names = self.contenders(kind)
         names = names[seed % len(names):] + names[:seed % len(names)]
         results = []
@@ -199,7 +203,8 @@ def table(name, title, rounds):
     seconds = [("makespan", "last answer")] if "batch" in name else [("p50", "p50"), ("p95", "p95")]
     heads = ["", *[head for _, words in seconds for head in (f"{words} s", "from – to", f"× {REFERENCE}")],
              "first token p50 s", "p95 s", "prompt tokens read", "spared", "wasted", "asked again", "wrong"]
-    trouble = {"later": ", an hour later", "failing": ", while engines are killed"}.get(name.partition("-")[2], "")
+    trouble = {"later": ", an hour later", "failing": ", while engines are killed",
+               "overloaded": ", more than can be done"}.get(name.partition("-")[2], "")
     lines = [f"### {name.partition('-')[0]}{trouble}: {title}", "", "| " + " | ".join(heads).strip() + " |",
              "|---|" + "--:|" * (len(heads) - 1)]
     for contender in dict.fromkeys(r["contender"] for r in rounds):

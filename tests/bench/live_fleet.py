@@ -40,6 +40,9 @@ KILLED_FOR_S = 20
 CHARACTERS_A_TOKEN = 4
 LONGEST_ANSWER = 600
 TURNS = 6
+# Turns as they come, in parts of the lone questions that the fleet can do. A turn's prompt is all that was said before:
+# without prompt caches the second of these is more than can be done.
+CONVERSING = {"": 0.25, "overloaded": 0.8}
 APPLICATIONS = 8  # each with a system prompt of its own
 WARM_UP = 2  # requests a permit before anything counts
 WARM_UP_ANSWER = 120
@@ -212,7 +215,8 @@ def make_workload(name, phones, seed, batch, arrivals):
         return Workload(name, f"questions as they come for {arrivals:g} s, at 80 % of what the fleet can do", requests,
                         arrivals / 6, kills if trouble == "failing" else ())
     if name == "conversations":
-        begun = enumerate(times(0.8 * most / TURNS))
+        share = CONVERSING["overloaded" if trouble else ""]
+        begun = enumerate(times(share * most / TURNS))
         turns = [turn for number, at in begun for turn in author.conversation(at, number)]
-        return Workload(name, f"conversations of {TURNS} turns, which begin for {arrivals:g} s", turns, arrivals / 6)
+        return Workload(name, f"conversations of {TURNS} turns, which begin for {arrivals:g} s, {share:.0%}", turns, arrivals / 6)
     raise ValueError(f"no workload is called {name}")

@@ -55,7 +55,7 @@ def test_a_batch_is_answered_rightly_by_everybody_and_stands_beside_haproxy():
 def test_conversations_are_spared_what_was_read_before(tmp_path):
     haproxy = engines.unpacked("haproxy")
     file = tmp_path / "all.json"
-    done = run("--workload", "conversations", "--arrivals", "60", "--json", str(file), path=haproxy)
+    done = run("--workload", "conversations-overloaded", "--arrivals", "60", "--json", str(file), path=haproxy)
     assert done.returncode == 0, done.stderr
     rows = table(done.stdout)
     assert "haproxy sticky" in rows
@@ -77,6 +77,12 @@ def test_phones_that_do_not_start_are_a_failure(tmp_path):
                            "batch"], capture_output=True, text=True, timeout=BOUND_S, env=env)
     assert done.returncode == 1
     assert "NOT MEASURED" in done.stderr
+
+
+def test_no_request_is_no_measurement():
+    done = run("--workload", "conversations", "--arrivals", "0.1", path="/nonexistent")
+    assert done.returncode == 1
+    assert "nobody asks within 0.1 s" in done.stderr
 
 
 # ---- what is asked, and how it is judged
