@@ -140,7 +140,8 @@ class Live:
     def contenders(self, name):
         ours = list(OURS)
         theirs = list(HAPROXY) if "haproxy" in self.programs else []
-        return [each for each in theirs + ours if each != STICKY or name == "conversations"]
+        return [each for each in theirs + ours if (each != STICKY or name == "conversations")
+                and each in (self.options.contender or theirs + ours)]
 
     def round(self, name, seed):
         """One workload with one seed: every contender's result."""
@@ -246,6 +247,8 @@ def parse():
                         help="rounds, each with phones and requests of its own (%(default)s)")
     parser.add_argument("--compress", type=float, default=10, help="how much faster than real phones (%(default)s)")
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
+    parser.add_argument("--contender", action="append", choices=[*HAPROXY, *OURS],
+                        help="only this one; may be repeated")
     parser.add_argument("--fleet", choices=sorted(live_fleet.FLEETS), default="mixed-12", help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="questions in a batch (%(default)s)")
     parser.add_argument("--arrivals", type=float, default=600, metavar="S",

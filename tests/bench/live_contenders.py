@@ -10,6 +10,8 @@ from live_fleet import GAIN_OF_TWO, KILLED_FOR_S, LONGEST_ANSWER, MODEL
 CONTEXT = 16384  # tokens a slot: a conversation's last turn fits
 STICKY = "haproxy sticky"
 REFERENCE = "haproxy leastconn"
+FAST_ONLY = "haproxy fast phones"
+SLOW_WEIGHT = 20  # whoever has less than this share (percent) of the fastest one's weight
 
 # The gateway's times that have to do with phones, as far as they can be set: the defaults, divided as all times are.
 TIMES_S = {"probe_interval_s": 5, "breaker_open_s": 30, "breaker_max_open_s": 300, "slow_start_s": 30,
@@ -23,10 +25,11 @@ OURS = {
     "least_loaded": ("least_loaded", True),
 }
 # For HAProxy: the balance, and the lines beside it. With `stick` a conversation stays where it began; the header is
-# one that our gateway does not look at.
+# one that our gateway does not look at. FAST_ONLY: the slowest phones are backups, asked when all others are down.
 HAPROXY = {
     "haproxy roundrobin": ("roundrobin", ""),
     REFERENCE: ("leastconn", ""),
+    FAST_ONLY: ("leastconn", ""),
     STICKY: ("leastconn", "  stick-table type string len 16 size 100k expire 1h\n"
                           "  stick on req.hdr(X-Conversation)"),
 }
@@ -111,8 +114,8 @@ def start_phones(stack, log, program, fleet, compress):
 def start_haproxy(name, program, stack, folder, log, phones, compress):
     balance, more = HAPROXY[name]
     port = free_port()
-    servers = "\n".join(f"  server {p.phone.name} 127.0.0.1:{p.port} weight {p.phone.weight} maxconn {p.phone.permits}"
-                        for p in phones)
+    servers = "\n".join(f"  server {p.phone.name} 127.0.0.1:{p.port} weight {p.phone.weight} maxconn {p.phone.permits}" +
+                        (" backup" if name == FAST_ONLY and p.phone.weight < SLOW_WEIGHT else "") for p in phones)
     file = f"{folder}/{name.replace(' ', '-')}.cfg"
     with open(file, "w", encoding="ascii") as out:
         out.write(HAPROXY_CONFIGURATION.format(port=port, balance=balance, more=more, servers=servers,

@@ -42,8 +42,8 @@ def test_a_batch_is_answered_rightly_by_everybody_and_stands_beside_haproxy():
     done = run("--workload", "batch", "--batch", "8", path=haproxy)
     assert done.returncode == 0, done.stderr
     rows = table(done.stdout)
-    assert set(rows) == {"haproxy roundrobin", "haproxy leastconn", "pocketfleet adaptive", "pocketfleet least_loaded",
-                         "pocketfleet weighted_round_robin"}
+    assert set(rows) == {"haproxy roundrobin", "haproxy leastconn", "haproxy fast phones", "pocketfleet adaptive",
+                         "pocketfleet least_loaded", "pocketfleet weighted_round_robin"}
     assert rows["haproxy leastconn"]["× haproxy leastconn"] == "1.00"
     for row in rows.values():
         assert row["wrong"] == row["asked again"] == row["wasted"] == "0"
