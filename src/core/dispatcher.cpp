@@ -253,6 +253,7 @@ grant dispatcher::give(const candidate& to, const want& wanted, time_point now) 
   grant out{.phone = p.target, .since = now, .known = p.known};
   out.trial = p.cut_out.begin(now);
   out.alone = p.in_flight == 0;
+  out.foreseen = policy_->foresees();
   const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
   out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, there, {to.first_token, to.takes}, now);
   if (settings_.hedging) out.late_after = p.past.late_after(out.run);
@@ -345,7 +346,8 @@ std::vector<granted> dispatcher::answered(grant& what, time_point now) {
   return serve_queue(now);
 }
 
-std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m) {
+std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m,
+                                        const prefix_chain& holds) {
   phone& p = *phones_[index(what.phone->id)];
   if (what.retry) retries_.give_back();
   if (what.hedge) --hedges_;
@@ -354,7 +356,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);
   --p.in_flight;
   --in_flight_;
-  forecasts_.end(p.past, what.run, m, p.in_flight, now);
+  forecasts_.end(p.past, what.run, m, p.in_flight, now, holds);
   p.cut_out.end(how, now, random_, what.trial);
   if (how != verdict::neutral) p.suspect = how != verdict::success;
   if (how == verdict::success) {
