@@ -145,6 +145,7 @@ phone_config read_phone(const place& from) {
                         "\"llama-server\" or nothing: a group has that engine");
     }
     phone.engine = engine_kind::llama_server;
+    check_own_members(phone, from);
   }
   if (phone.name.empty() && !phone.host.empty()) phone.name = join_host_port(phone.host, phone.port);
   return phone;

@@ -18,6 +18,9 @@ void read_gateway(gateway_settings& into, const place& from);
 /// A phone's "group".
 void read_group(phone_config& into, const place& from);
 
+/// What is wrong with a group by itself: a member that is named twice, or is the master.
+void check_own_members(const phone_config& phone, const place& from);
+
 /// A member is in one group, and no phone of its own beside: what is at `at` of each of these phones.
 void check_groups(const place& phones, const std::vector<phone_config>& read,
                   const std::vector<std::size_t>& at);

@@ -229,6 +229,12 @@ TEST(settings_phones, a_member_is_in_one_group_or_alone) {
                            {"host":"b","group":{"members":[{"host":"c"}]}}])"),
       "F: phones[1].group.members[0]: found the address c:50052, expected one that is in this group only; "
       "phones[0].group.members[0] has it");
+  EXPECT_EQ(
+      in_phone(R"("name":"n","group":{"members":[{"host":"b"},{"name":"c","host":"B"}]})"),
+      "F: phones[0].group.members[1]: found the address B:50052, expected one of its own; members[0] has it");
+  EXPECT_EQ(in_phone(R"("group":{"members":[{"host":"10.0.0.1","port":11434}]})"),
+            "F: phones[0].group.members[0]: found the address 10.0.0.1:11434, expected one of its own; the "
+            "group's master has it");
 }
 
 TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {

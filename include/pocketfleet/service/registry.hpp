@@ -97,6 +97,7 @@ class registry {
   void take_file(std::vector<phone_config> of_file);
   const phone_config* of_file(const std::string& id) const;
   result<place> where(const heartbeat& h, const std::string& peer) const;
+  const phone_config* group_at(const place& at) const;
   result<void> make_room(const place& at, const std::string& id);
   std::string free_name(const std::string& wish, const std::string& id) const;
   bool follows(const std::string& id) const;
