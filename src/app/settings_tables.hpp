@@ -15,6 +15,9 @@ const std::vector<setting<gateway_settings>>& gateway_table();
 /// Reads the `gateway` object: each key by the table, then what depends on several.
 void read_gateway(gateway_settings& into, const place& from);
 
+void read_id(std::string& into, const place& from);
+void read_token_digest(std::string& into, const place& from);
+
 /// A phone's "group".
 void read_group(phone_config& into, const place& from);
 

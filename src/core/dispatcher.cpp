@@ -10,8 +10,7 @@ namespace pocketfleet {
 namespace {
 
 constexpr double held_memory = 0.2;  // weight of the newest answer in the mean time a permit is held
-constexpr int missed_beats = 3;
-constexpr seconds cooling{60};  // when it is worth to come back to a fleet that is too hot
+constexpr seconds cooling{60};       // when it is worth to come back to a fleet that is too hot
 
 bool contains(const auto& range, const auto& value) {
   return std::find(range.begin(), range.end(), value) != range.end();
@@ -94,6 +93,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->in_memory = p.loaded;
   target->aliases = p.config.aliases;
   target->group = p.config.group;
+  p.vital.depend_on(p.config.group.members);
 
   p.normalized.clear();
   for (auto& each : names_of(*target)) p.normalized.push_back(std::move(each.normalized));
@@ -151,11 +151,9 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
 std::vector<granted> dispatcher::hear(std::string_view id, const telemetry& reads, seconds interval,
                                       time_point now) {
   for (const auto& p : phones_) {
-    if (!p || p->removed || p->config.id != id) continue;
-    p->condition.hear(reads, now);
-    p->reads = reads;
-    p->heard = now;
-    p->beat = interval;
+    if (!p || p->removed) continue;
+    if (p->config.id == id) p->vital.hear(reads, interval, now);
+    p->vital.hear_member(id, reads, interval, now);
   }
   return serve_queue(now);
 }
@@ -181,16 +179,12 @@ bool dispatcher::serves(const phone& p, const want& wanted) const {
 
 bool dispatcher::usable(phone& p, time_point now) const {
   return p.state == health::up && !p.drained && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
-         p.condition.kind(now) != rest_kind::hard;
-}
-
-bool dispatcher::quiet(const phone& p, time_point now) {
-  return p.reads && now - p.heard > missed_beats * p.beat;
+         p.vital.kind(now) != rest_kind::hard;
 }
 
 dispatcher::standing dispatcher::how_good(const phone& p, time_point now) {
   if (p.suspect) return standing::suspect;
-  return quiet(p, now) || p.condition.kind(now) != rest_kind::none ? standing::spared : standing::sound;
+  return p.vital.quiet(now) || p.vital.kind(now) != rest_kind::none ? standing::spared : standing::sound;
 }
 
 std::uint32_t dispatcher::permits(phone& p, time_point now) const {
@@ -308,7 +302,7 @@ std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
     if (wanted.which == turn::rescue) return std::nullopt;  // it may come back before the client gives up
     if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
     if (p.state != health::up) continue;
-    const bool too_hot = p.condition.kind(now) == rest_kind::hard;
+    const bool too_hot = p.vital.kind(now) == rest_kind::hard;
     if (!too_hot && p.cut_out.state(now) != breaker_state::open) return std::nullopt;
     const duration left = too_hot ? duration{cooling} : p.cut_out.open_until() - now;
     soonest = resting ? std::min(soonest, left) : left;
@@ -351,7 +345,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   if (what.hedge) --hedges_;
   p.known.learn(m);
   if (how == verdict::unreachable) p.past.prefixes.forget();
-  if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);
+  if (how == verdict::success && what.alone && p.in_flight == 1) p.vital.learn(m, now);
   --p.in_flight;
   --in_flight_;
   forecasts_.end(p.past, what.run, m, p.in_flight, now);

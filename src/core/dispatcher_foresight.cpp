@@ -39,7 +39,7 @@ candidate dispatcher::foreseen(phone& p, const want& wanted, standing its, time_
   const estimate takes = forecasts_.takes(p.past, model, wanted, there, now);
   c.first_token = takes.first_token;
   c.harm = takes.harm;
-  c.takes = takes.whole / p.condition.share(now);
+  c.takes = takes.whole / p.vital.share(now);
   if (its == standing::spared) c.takes *= spared_costs;
   if (its == standing::suspect) c.takes *= suspect_costs;
   return c;

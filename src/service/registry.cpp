@@ -64,8 +64,7 @@ void registry::restore(std::vector<phone_config> registered) {
 
 bool registry::listens() const {
   const std::lock_guard lock(mutex_);
-  return !settings_.token_sha256.empty() ||
-         std::any_of(file_.begin(), file_.end(), [](const auto& p) { return !p.token_sha256.empty(); });
+  return !settings_.token_sha256.empty() || has_token([](const std::string& t) { return !t.empty(); });
 }
 
 bool registry::lets_join() const {
@@ -77,8 +76,17 @@ bool registry::knows(const std::string& token_sha256) const {
   const std::lock_guard lock(mutex_);
   if (token_sha256.empty()) return false;
   return token_sha256 == settings_.token_sha256 ||
-         std::any_of(file_.begin(), file_.end(),
-                     [&](const auto& p) { return p.token_sha256 == token_sha256; });
+         has_token([&](const std::string& t) { return t == token_sha256; });
+}
+
+/// A phone of the file, or a member of its group.
+template <class Is>
+bool registry::has_token(Is is) const {
+  return std::any_of(file_.begin(), file_.end(), [&](const phone_config& p) {
+    const auto& members = p.group.members;
+    return is(p.token_sha256) ||
+           std::any_of(members.begin(), members.end(), [&](const auto& m) { return is(m.token_sha256); });
+  });
 }
 
 const phone_config* registry::of_file(const std::string& id) const {
@@ -113,6 +121,12 @@ result<registry::place> registry::where(const heartbeat& h, const std::string& p
   if (!home) return error(errc::forbidden, "the address " + peer + " is in none of the phone_networks");
   if (h.port < least_port) return error(errc::forbidden, "engine.port: expected 1024 or more");
   return place{peer, h.port};
+}
+
+const phone_config* registry::group_with(const std::string& member_id) const {
+  const auto has_it = [&](const auto& p) { return member_with(p, member_id) != nullptr; };
+  const auto group = std::find_if(file_.begin(), file_.end(), has_it);
+  return group == file_.end() ? nullptr : &*group;
 }
 
 /// The group that has a member there; null: none has.
@@ -158,12 +172,19 @@ result<registry::taken> registry::take(const heartbeat& h, const std::string& pe
                                        const std::string& token_sha256, time_point now) {
   const std::lock_guard lock(mutex_);
   const phone_config* in_file = of_file(h.id);
-  const std::string& expected =
-      in_file != nullptr && !in_file->token_sha256.empty() ? in_file->token_sha256 : settings_.token_sha256;
+  const phone_config* group = group_with(h.id);
+  const std::string own = group != nullptr     ? member_with(*group, h.id)->token_sha256
+                          : in_file != nullptr ? in_file->token_sha256
+                                               : std::string{};
+  const std::string& expected = own.empty() ? settings_.token_sha256 : own;
   if (expected.empty() || token_sha256 != expected)
     return error(errc::unauthorized, "the token is not this phone's");
 
   taken out;
+  if (group != nullptr) {
+    out.phone = group->name;
+    return out;
+  }
   const auto known = found_.find(h.id);
   const bool joins = in_file == nullptr && known == found_.end();
   if (in_file != nullptr)
@@ -220,7 +241,8 @@ std::vector<phone_config> registry::fleet() const {
     const bool taken_by_now = std::any_of(out.begin(), out.end(), [&](const auto& p) {
       return (p.host == f.at.host && p.port == f.at.port) || p.name == f.name;
     });
-    if (taken_by_now || group_at(f.at) != nullptr) continue;  // the file has been changed since
+    if (taken_by_now || group_at(f.at) != nullptr || group_with(id) != nullptr)
+      continue;  // the file has been changed since
     phone_config p;
     p.name = f.name;
     p.host = f.at.host;

@@ -51,6 +51,18 @@ TEST_F(roster_test, a_member_of_a_group_is_no_phone_beside_it) {
   EXPECT_FALSE(add(group("big", "a"))) << "so the group cannot come back";
 }
 
+TEST_F(roster_test, a_members_id_is_taken) {
+  phone_config big = group("big", "a");
+  big.group.members[0].id = "pf-a";
+  all.take_file({big, phone("b", 1, "pf-b")});
+  EXPECT_EQ(add(phone("c", 1, "pf-a")).error().message, "the id pf-a is m's, a member of the group big");
+  phone_config other = group("other", "c");
+  other.group.members[0].id = "pf-b";
+  EXPECT_EQ(add(other).error().message, "the id pf-b of its member m is b's");
+  other.group.members[0].id = "pf-a";
+  EXPECT_EQ(add(other).error().message, "the id pf-a of its member m is m's, a member of the group big");
+}
+
 TEST_F(roster_test, what_the_file_makes_a_member_is_no_added_phone_any_more) {
   all.take_file({phone("b")});
   add(phone("a"));
