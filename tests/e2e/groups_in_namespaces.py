@@ -59,7 +59,7 @@ def net():
 def group(request, start, net):
     limit = getattr(request, "param", 4)
     made = start.own(Group(start.folder / "group", pathlib.Path(os.environ["GROUPS_PROGRAMS"]),
-                           os.environ["GROUPS_MODEL"], workers=net.workers(), ready_limit_s=limit))
+                           os.environ["GROUPS_MODEL"], workers=net.workers(), ready_limit_s=limit, stall_limit_s=2))
     made.ready()
     yield made
     for i in (2, 3):

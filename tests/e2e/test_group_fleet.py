@@ -9,7 +9,7 @@ import pytest
 
 from client import counted, fresh, request
 from engines import LlamaServer
-from groups import Group
+from groups import Group, of_another_version
 from harness import until
 
 
@@ -68,6 +68,16 @@ def test_a_group_that_cannot_is_named_and_stood_in_for(start, llama_programs, co
     reply = gateway.ask("the same again", model="big", tokens=5)
     assert reply.headers["X-Phone"] == "big" and "X-Stand-In" not in reply.headers
     assert reply.headers["X-Cache"] == "miss", "what the stand-in said is not the group's answer"
+
+
+def test_another_version_is_named(start, llama_programs, slow_model):
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, longest_pause_s=0.3, workers=[
+        {"host": "127.0.0.2"}, {"host": "127.0.0.3", **of_another_version("V9.1.2")}]))
+    gateway = start.gateway([entry(group)], {"probe_interval_s": 0.3}, healthy=0)
+    seen = until(lambda: (s := state(gateway))["group"]["fault"] == "version_mismatch" and s, "the gateway to hear of it")
+    assert not seen["healthy"]
+    assert seen["group"]["reason"] == "b does not go together with the master: they speak different versions"
+    assert seen["reason"].endswith(seen["group"]["reason"])
 
 
 @pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
