@@ -84,6 +84,11 @@ double breaker::ramp(time_point now) const {
   return std::max(0.1, share);
 }
 
+time_point breaker::same_until(time_point now) const {
+  if (ramp(now) < 1.0) return now;
+  return state_ == breaker_state::open && !held_open_ ? open_until_ : time_point::max();
+}
+
 void breaker::open(bool unreachable, time_point now, std::minstd_rand& random) {
   state_ = breaker_state::open;
   opened_by_connect_ = unreachable;

@@ -21,6 +21,11 @@ bool vitals::quiet(time_point now) const {
   return reads && now - heard > missed_beats * beat;
 }
 
+time_point vitals::same_until(time_point now) const {
+  const time_point until = resting.kind_until(now);
+  return reads && !quiet(now) ? std::min<time_point>(until, heard + missed_beats * beat) : until;
+}
+
 std::optional<seconds> vitals::heard_ago(time_point now) const {
   return reads ? std::optional(std::chrono::duration_cast<seconds>(now - heard)) : std::nullopt;
 }
@@ -72,6 +77,12 @@ std::string condition::reason(time_point now) const {
 bool condition::quiet(time_point now) const {
   return own_.quiet(now) ||
          std::any_of(members_.begin(), members_.end(), [&](const member& m) { return m.is.quiet(now); });
+}
+
+time_point condition::same_until(time_point now) const {
+  time_point until = own_.same_until(now);
+  for (const member& m : members_) until = std::min(until, m.is.same_until(now));
+  return until;
 }
 
 std::vector<member_status> condition::members(time_point now) const {

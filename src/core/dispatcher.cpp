@@ -68,6 +68,7 @@ std::vector<granted> dispatcher::configure(std::span<const phone_config> configs
     rebuild(*phones_[index(id)], id);
     order_.push_back(id);
   }
+  line_up();
   forget_ended();
   return serve_queue(now);
 }
@@ -127,7 +128,7 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   phone& p = *phones_[index(id)];
   if (found.state == health::up && p.state != health::up) p.cut_out.reachable(now);
   const bool other_engine = found.engine != engine_kind::unknown && found.engine != p.engine;
-  const bool changed = other_engine || found.models || found.loaded;
+  const bool other = other_engine || found.models || found.loaded;
   if (found.state == health::up) p.suspect = false;
   // Its engine has been started anew, or has put its model away.
   if (found.state != health::up || other_engine || (found.loaded && found.loaded->empty()))
@@ -144,7 +145,9 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
   if (found.vision) p.vision = *found.vision;
   if (found.messages) p.messages = *found.messages;
   if (found.group) p.group = found.group;
-  if (changed) rebuild(p, id);
+  if (other) rebuild(p, id);
+  if (kinds_.size() > 2 * glances_.size()) line_up();  // many that no phone is of any more
+  sort_out(p);
   return serve_queue(now);
 }
 
@@ -152,8 +155,9 @@ std::vector<granted> dispatcher::hear(std::string_view id, const telemetry& read
                                       time_point now) {
   for (const auto& p : phones_) {
     if (!p || p->removed) continue;
-    if (p->config.id == id) p->vital.hear(reads, interval, now);
-    p->vital.hear_member(id, reads, interval, now);
+    const bool own = p->config.id == id;
+    if (own) p->vital.hear(reads, interval, now);
+    if (p->vital.hear_member(id, reads, interval, now) || own) changed(*p);
   }
   return serve_queue(now);
 }
@@ -163,98 +167,6 @@ std::vector<granted> dispatcher::tick(time_point now) {
 }
 
 // ---- requests
-
-bool dispatcher::has_model(const phone& p, const want& wanted) const {
-  if (!wanted.identity.empty()) return name_of(*p.target, wanted.identity) != nullptr;
-  if (!wanted.model.empty()) return contains(p.normalized, wanted.model);
-  return p.engine == engine_kind::llama_server || !p.target->model.empty();  // llama-server always has one
-}
-
-bool dispatcher::serves(const phone& p, const want& wanted) const {
-  if (p.removed || (wanted.only && *wanted.only != p.target->id)) return false;
-  if (p.engine != engine_kind::unknown && (wanted.engines & mask_of(p.engine)) == 0) return false;
-  if ((wanted.vision && !p.vision) || (wanted.messages && !p.messages)) return false;
-  return has_model(p, wanted);
-}
-
-bool dispatcher::usable(phone& p, time_point now) const {
-  return p.state == health::up && !p.drained && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
-         p.vital.kind(now) != rest_kind::hard;
-}
-
-dispatcher::standing dispatcher::how_good(const phone& p, time_point now) {
-  if (p.suspect) return standing::suspect;
-  return p.vital.quiet(now) || p.vital.kind(now) != rest_kind::none ? standing::spared : standing::sound;
-}
-
-std::uint32_t dispatcher::permits(phone& p, time_point now) const {
-  if (p.cut_out.state(now) == breaker_state::half_open || p.cut_out.ramp(now) < 1.0) return 1;
-  return p.slots ? std::max(1U, std::min(p.config.max_concurrency, *p.slots)) : p.config.max_concurrency;
-}
-
-/// Fills candidates_ with the phones that could take it now and stand best; for a policy that foresees, with
-/// all that are usable. Those that have just failed are taken for a retry, which may be its last, only if no
-/// other could take it later either, and never for a rescue, whose client has half an answer and will rather
-/// wait.
-bool dispatcher::find_candidates(const want& wanted, time_point now) {
-  candidates_.clear();
-  const bool foresees = policy_->foresees();
-  bool better_there = false;  // than a suspect: usable, if not free
-  standing best = standing::suspect;
-  for (const phone_id id : order_) {
-    phone& p = *phones_[index(id)];
-    if (!serves(p, wanted) || contains(wanted.avoid, id) || !usable(p, now)) continue;
-    const standing its = how_good(p, now);
-    better_there = better_there || its != standing::suspect;
-    const bool only_if_alone = its == standing::suspect && wanted.which != turn::first;
-    if (only_if_alone && (wanted.which == turn::rescue || better_there)) continue;
-    if (foresees) {
-      if (its < best && wanted.which != turn::first && best == standing::suspect) candidates_.clear();
-      best = std::min(best, its);
-      candidates_.push_back(foreseen(p, wanted, its, now));
-      continue;
-    }
-    const std::uint32_t limit = permits(p, now);
-    if (its > best || p.in_flight >= limit) continue;
-    if (its < best) {
-      best = its;
-      candidates_.clear();
-    }
-    candidates_.push_back({id, weight(p, now), p.in_flight, limit, &p.credit});
-  }
-  if (wanted.which == turn::retry && better_there && best == standing::suspect) candidates_.clear();
-  return !candidates_.empty();
-}
-
-std::optional<grant> dispatcher::try_grant(const want& wanted, time_point now) {
-  const bool retry = wanted.which == turn::retry;
-  if ((retry && !retry_room()) || !find_candidates(wanted, now)) return std::nullopt;
-  const candidate& best = choose(wanted);
-  phone& chosen = *phones_[index(best.phone)];
-  if (best.free_in > 0) {
-    chosen.past.place(best.takes);
-    return std::nullopt;
-  }
-  if (retry) retries_.take(in_flight_ + line_.size());
-  grant out = give(best, wanted, now);
-  out.retry = retry;
-  return out;
-}
-
-/// That phone's permit.
-grant dispatcher::give(const candidate& to, const want& wanted, time_point now) {
-  phone& p = *phones_[index(to.phone)];
-  grant out{.phone = p.target, .since = now, .known = p.known};
-  out.trial = p.cut_out.begin(now);
-  out.alone = p.in_flight == 0;
-  const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
-  out.run = forecasts_.begin(p.past, speed_name(p, wanted), wanted, there, {to.first_token, to.takes}, now);
-  if (settings_.hedging) out.late_after = p.past.late_after(out.run);
-  sessions_.keep(wanted.session, to.phone);
-  ++p.in_flight;
-  ++in_flight_;
-  return out;
-}
 
 decision dispatcher::acquire(ticket who, const want& wanted, time_point now) {
   // A breaker may have become half-open by time alone: who came later must not overtake those who wait for
@@ -351,20 +263,13 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   forecasts_.end(p.past, what.run, m, p.in_flight, now);
   p.cut_out.end(how, now, random_, what.trial);
   if (how != verdict::neutral) p.suspect = how != verdict::success;
+  changed(p);
   if (how == verdict::success) {
     const double held = std::chrono::duration<double>(now - what.since).count();
     mean_held_ = mean_held_ == 0 ? held : mean_held_ + held_memory * (held - mean_held_);
   }
   if (p.removed) forget_ended();
   return serve_queue(now);
-}
-
-/// Otherwise there is no need to go through those who wait.
-bool dispatcher::permit_there(time_point now) {
-  return std::any_of(order_.begin(), order_.end(), [&](phone_id id) {
-    phone& p = *phones_[index(id)];
-    return p.in_flight < p.config.max_concurrency && usable(p, now) && p.in_flight < permits(p, now);
-  });
 }
 
 std::vector<granted> dispatcher::serve_queue(time_point now) {

@@ -4,7 +4,10 @@
 namespace pocketfleet {
 
 std::vector<granted> dispatcher::drain(std::string_view name, bool drained, time_point now) {
-  if (phone* p = named(name)) p->drained = drained;
+  if (phone* p = named(name)) {
+    p->drained = drained;
+    changed(*p);
+  }
   return serve_queue(now);
 }
 
@@ -16,6 +19,7 @@ std::vector<granted> dispatcher::hold_breaker_open(std::string_view name, bool o
       p->cut_out.close();
       p->suspect = false;
     }
+    changed(*p);
   }
   return serve_queue(now);
 }

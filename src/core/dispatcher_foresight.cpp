@@ -16,32 +16,29 @@ constexpr double session_patience = 30;
 
 }  // namespace
 
-std::uint32_t dispatcher::weight(phone& p, time_point now) {
-  return static_cast<std::uint32_t>(100.0 * p.config.weight * p.cut_out.ramp(now));
-}
-
-/// Under what name the phone's speed with the model is kept.
-std::string dispatcher::speed_name(const phone& p, const want& wanted) {
+/// Under what name the phone's speed with the model is kept; `made` has it if it had to be made.
+std::string_view dispatcher::speed_name(const phone& p, const want& wanted, std::string& made) {
   if (!wanted.identity.empty()) {
-    if (const std::string* name = name_of(*p.target, wanted.identity)) return normalized_model(*name);
+    if (const std::string* name = name_of(*p.target, wanted.identity)) return made = normalized_model(*name);
   }
   return wanted.model.empty() ? p.own_model : wanted.model;
 }
 
-candidate dispatcher::foreseen(phone& p, const want& wanted, standing its, time_point now) {
-  const std::uint32_t limit = permits(p, now);
-  candidate c{p.target->id, weight(p, now), p.in_flight, limit, &p.credit};
-  c.free_in = p.past.free_in(limit, pass_, now);
-  const std::string model = speed_name(p, wanted);
-  workplace there{c.free_in > 0 ? limit - 1 : p.in_flight, p.slots.value_or(p.config.max_concurrency)};
+candidate dispatcher::foreseen(glance& g, const want& wanted, time_point now) {
+  phone& p = *g.of;
+  candidate c{p.target->id, g.weight, g.in_flight, g.permits, &g.credit};
+  c.free_in = p.past.free_in(g.permits, pass_, now);
+  std::string made;
+  const std::string_view model = speed_name(p, wanted, made);
+  workplace there{c.free_in > 0 ? g.permits - 1 : p.in_flight, p.slots.value_or(p.config.max_concurrency)};
   const auto& loaded = p.target->loaded;
   there.load = p.target->loads_on_demand && std::find(loaded.begin(), loaded.end(), model) == loaded.end();
   const estimate takes = forecasts_.takes(p.past, model, wanted, there, now);
   c.first_token = takes.first_token;
   c.harm = takes.harm;
   c.takes = takes.whole / p.vital.share(now);
-  if (its == standing::spared) c.takes *= spared_costs;
-  if (its == standing::suspect) c.takes *= suspect_costs;
+  if (g.its == standing::spared) c.takes *= spared_costs;
+  if (g.its == standing::suspect) c.takes *= suspect_costs;
   return c;
 }
 
@@ -76,10 +73,11 @@ std::optional<grant> dispatcher::spare(const want& wanted, time_point now) {
   std::size_t free = 0;
   ++pass_;
   std::optional<candidate> best;
-  for (const phone_id id : order_) {
-    phone& p = *phones_[static_cast<std::size_t>(id)];
-    if (!serves(p, wanted) || !usable(p, now) || how_good(p, now) != standing::sound) continue;
-    const candidate c = foreseen(p, wanted, standing::sound, now);
+  for (glance& g : glances_) {
+    fresh(g, now);
+    const phone_id id = g.of->target->id;
+    if (!g.usable || g.its != standing::sound || !serves(*g.of, wanted)) continue;
+    const candidate c = foreseen(g, wanted, now);
     if (c.in_flight >= c.permits) continue;
     free += c.permits - c.in_flight;
     const bool failed = std::find(wanted.avoid.begin(), wanted.avoid.end(), id) != wanted.avoid.end();

@@ -121,8 +121,8 @@ std::string dispatcher::stand_in(std::string_view model, time_point now) {
 engine_mask dispatcher::engines() const {
   engine_mask all = 0;
   for (const phone_id id : order_) {
-    const engine_kind kind = phones_[index(id)]->engine;
-    all |= kind == engine_kind::unknown ? any_engine : mask_of(kind);
+    const engine_kind its = phones_[index(id)]->engine;
+    all |= its == engine_kind::unknown ? any_engine : mask_of(its);
   }
   return all;
 }

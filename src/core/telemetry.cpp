@@ -59,6 +59,14 @@ rest_kind rest::kind(time_point now) const {
   return tired(now) || low(now) ? rest_kind::spare : rest_kind::none;
 }
 
+time_point rest::kind_until(time_point now) const {
+  time_point until = time_point::max();
+  if (hot(now)) until = std::min(until, temperature_heard_ + settings_->forget);
+  if (low(now)) until = std::min(until, level_heard_ + settings_->forget);
+  if (tired(now)) until = std::min(until, slow_until_);
+  return until;
+}
+
 std::string rest::reason(time_point now) const {
   if (hot(now))
     return "too hot: " + tenths(temperature_) + " C; rests until " + tenths(settings_->resume_c) + " C";

@@ -149,15 +149,15 @@ TEST_F(sim_llama, says_that_it_is_loading) {
 
 TEST_F(sim_llama, closes_idle_and_long_used_connections) {
   auto settings = fast(engine_kind::llama_server);
-  settings.idle_close = milliseconds(50);
+  settings.idle_close = milliseconds(500);
   run(settings);
   client one(port());
   EXPECT_EQ(one.get("/health").status, 200U);
-  EXPECT_EQ(one.silence(milliseconds(1000)), ending::closed);
+  EXPECT_EQ(one.silence(patience), ending::closed);
   client two(port());
   for (int i = 0; i < 99; ++i) EXPECT_EQ(two.get("/health").headers.count("connection"), 0U);
   EXPECT_EQ(two.get("/health").headers.at("connection"), "close");
-  EXPECT_EQ(two.silence(milliseconds(500)), ending::closed);
+  EXPECT_EQ(two.silence(patience), ending::closed);
 }
 
 TEST_F(sim_llama, ends_when_the_context_is_full) {

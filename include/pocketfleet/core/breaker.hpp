@@ -62,6 +62,9 @@ class breaker {
   double ramp(time_point now) const;
 
   time_point open_until() const { return open_until_; }
+
+  /// Until then nothing of this changes by time alone. `now` itself: it changes with every moment.
+  time_point same_until(time_point now) const;
   unsigned openings() const { return openings_; }
 
  private:

@@ -18,6 +18,7 @@ struct vitals {
 
   void hear(const telemetry& now_reads, seconds interval, time_point now);
   bool quiet(time_point now) const;  ///< its heartbeats have stopped; false if there was never one
+  time_point same_until(time_point now) const;
   std::optional<seconds> heard_ago(time_point now) const;
 
   rest resting;
@@ -55,6 +56,8 @@ class condition {
   double share(time_point now) const;
   std::string reason(time_point now) const;
   bool quiet(time_point now) const;
+  time_point same_until(
+      time_point now) const;  ///< until then kind and quiet change only by what is heard or learned
 
   const vitals& own() const { return own_; }
   std::vector<member_status> members(time_point now) const;

@@ -194,10 +194,21 @@ class dispatcher {
     bool drained = false;  // by hand
     bool suspect = false;  // has failed, and has neither answered nor been seen well since
     std::uint32_t in_flight = 0;
-    std::int64_t credit = 0;  // the policy's
+    std::size_t place = 0;  // in glances_, unless it is removed
     pace known;
     condition vital;  // by heartbeats
     phone_past past;
+  };
+  /// Phones that serve the same requests: whether they do is looked at once for all of them.
+  struct kind {
+    explicit kind(const phone& like);
+    bool fits(const phone& p) const;
+    bool has_model(const want& wanted) const;
+    bool serves(const want& wanted) const;
+
+    std::shared_ptr<const phone_target> target;
+    std::vector<std::string> normalized;
+    bool vision, messages;
   };
   /// What was said by hand of a phone that is not in the fleet now.
   struct said {
@@ -211,16 +222,40 @@ class dispatcher {
     suspect,  // has just failed
   };
 
-  bool has_model(const phone& p, const want& wanted) const;
-  bool serves(const phone& p, const want& wanted) const;
+  /// All that a choice asks of each phone, side by side: a fleet of a thousand is looked through in a few
+  /// microseconds. Made anew when something has happened to the phone or its time is over.
+  struct glance {
+    phone* of = nullptr;
+    std::int64_t credit = 0;  // the policy's
+    time_point until = time_point::min();
+    std::uint32_t in_flight = 0;
+    std::uint32_t permits = 0;
+    std::uint32_t weight = 0;
+    std::uint32_t what = 0;  // in kinds_
+    standing its = standing::sound;
+    bool usable = false;
+
+    bool operator==(const glance&) const = default;
+  };
+
+  bool has_model(const phone& p, const want& wanted) const { return kinds_[kind_of(p)].has_model(wanted); }
+  bool serves(const phone& p, const want& wanted) const {
+    return (!wanted.only || *wanted.only == p.target->id) && kinds_[kind_of(p)].serves(wanted);
+  }
+  std::uint32_t kind_of(const phone& p) const { return glances_[p.place].what; }
   bool usable(phone& p, time_point now) const;
   static bool healthy(phone& p, time_point now);
   static standing how_good(const phone& p, time_point now);
   std::uint32_t permits(phone& p, time_point now) const;
+  void line_up();
+  void sort_out(const phone& p);
+  void changed(const phone& p);
+  glance look(const glance& before, time_point now) const;
+  const glance& fresh(glance& g, time_point now) const;
   bool find_candidates(const want& wanted, time_point now);
   static std::uint32_t weight(phone& p, time_point now);
-  static std::string speed_name(const phone& p, const want& wanted);
-  candidate foreseen(phone& p, const want& wanted, standing its, time_point now);
+  static std::string_view speed_name(const phone& p, const want& wanted, std::string& made);
+  candidate foreseen(glance& g, const want& wanted, time_point now);
   const candidate& choose(const want& wanted);
   void book_those_before(wait_line::iterator place, time_point now);
   std::optional<grant> try_grant(const want& wanted, time_point now);
@@ -241,6 +276,8 @@ class dispatcher {
   retry_budget retries_;
   std::vector<std::unique_ptr<phone>> phones_;  // by phone_id; null: removed, and its last request has ended
   std::vector<phone_id> order_;                 // those in the file, in its order
+  std::vector<glance> glances_;                 // likewise
+  std::vector<kind> kinds_;
   std::map<std::string, said, std::less<>> away_;  // by phone_config::id
   wait_line line_;
   forecaster forecasts_;
@@ -249,7 +286,8 @@ class dispatcher {
   std::size_t in_flight_ = 0;
   std::size_t hedges_ = 0;             // of these
   double mean_held_ = 0;               // seconds a permit is held; exponentially weighted
-  std::vector<candidate> candidates_;  // scratch
+  std::vector<candidate> candidates_;  // scratch, as is the next
+  std::vector<std::int8_t> serving_;   // by kind: 1 it does, 0 not, -1 not asked yet
 };
 
 }  // namespace pocketfleet

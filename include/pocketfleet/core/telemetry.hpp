@@ -51,6 +51,7 @@ class rest {
   void learn(const measured& m, time_point now);
 
   rest_kind kind(time_point now) const;
+  time_point kind_until(time_point now) const;  ///< until then it changes only by what is heard or learned
 
   /// What it should get of the work that it could do: 1 while it is cool or says nothing, less the nearer it
   /// comes to the temperature at which it pauses.
