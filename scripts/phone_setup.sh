@@ -1569,7 +1569,7 @@ write_service() {
     printf 's500000\nn4\n' | put_file "$LOGDIR/sv/$name/config" 600
 }
 
-wants_agent() { [[ ${option[gateway]} == http* && ${option[role]} != rpc-worker ]]; }
+wants_agent() { [[ ${option[gateway]} == http* ]]; }
 
 write_services() {
     local name before
@@ -1949,7 +1949,8 @@ up() {
     title "done"
     if [[ ${option[role]} == rpc-worker ]]; then
         say "This is an RPC worker. Its master wants: --rpc $(rpc_address)"
-        return
+        wants_agent && say "In the gateway's phones.json, a member of its group: \"id\": $(json_string "$(phone_id)")"
+        return 0
     fi
     say "The engine listens on $bind:$port.$([[ $bind == 127.* && -z $tunnel_port ]] && printf ' Only this phone itself and USB (adb forward) can reach it. To open it to the Wi-Fi, run this again with --i-trust-this-lan, or with --tunnel USER@HOST.')"
     say "Entry for the gateway's phones.json:"
@@ -2106,6 +2107,10 @@ look_at_engine() {
     local answer name path=/v1/models count=0 pattern='^data\.[0-9]+\.id$' before=$engine_seen
     [[ $family != ollama ]] || path=/api/tags pattern='^models\.[0-9]+\.name$'
     engine_list=''
+    if [[ ${option[role]} == rpc-worker ]]; then
+        engine_seen=null # it serves one connection at a time: a question would stand in its master's way
+        return
+    fi
     if ! answer=$(engine_get "$path"); then
         engine_seen=false engine_version=''
         return
@@ -2143,15 +2148,18 @@ keep_model_warm() {
 first_line() { head -n 1 "$1" 2>/dev/null || true; }
 
 heartbeat_body() {
-    local uptime boot_id
+    local uptime boot_id kind=llama-server at=$port tunnel_end=$tunnel_port
+    [[ $family != ollama ]] || kind=ollama
+    # Of a worker it is not said where it listens: it is no engine that the gateway could ask.
+    if [[ ${option[role]} == rpc-worker ]]; then kind='' at=null tunnel_end=''; fi
     uptime=$(first_line "$proc_root/uptime")
     boot_id=$(first_line "$proc_root/sys/kernel/random/boot_id")
     [[ $boot_id =~ ^[A-Za-z0-9-]{1,64}$ ]] || boot_id=''
     printf '{"id":%s,"boot_id":%s,"seq":%s,"name":%s,"interval_s":%s,"uptime_s":%s,' "$(json_string "$1")" \
         "$(json_string_or_null "$boot_id")" "$2" "$(json_string_or_null "$3")" "$4" "$(json_number_or_null "${uptime%% *}")"
-    printf '"engine":{"kind":"%s","version":%s,"port":%s,"up":%s,"models":[%s]},"tunnel_port":%s,' \
-        "$([[ $family == ollama ]] && echo ollama || echo llama-server)" "$(json_string_or_null "$engine_version")" "$port" \
-        "$engine_seen" "$engine_list" "$(json_number_or_null "$tunnel_port")"
+    printf '"engine":{"kind":%s,"version":%s,"port":%s,"up":%s,"models":[%s]},"tunnel_port":%s,' \
+        "$(json_string_or_null "$kind")" "$(json_string_or_null "$engine_version")" "$at" \
+        "$engine_seen" "$engine_list" "$(json_number_or_null "$tunnel_end")"
     printf '"battery":%s,' "$(sensor battery '{"temperature_c":null,"level":null,"charging":null,"current_ua":null}')"
     printf '"memory":{"total_kb":%s,"available_kb":%s},' "$(json_number_or_null "$(memory_kb MemTotal)")" \
         "$(json_number_or_null "$(memory_kb MemAvailable)")"

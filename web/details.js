@@ -19,6 +19,12 @@ function battery(p) {
   return p.charging === null ? percent(p.battery) : `${percent(p.battery)}, ${p.charging ? "charging" : "not charging"}`;
 }
 
+/** One of a group's: "galaxy: up, 41 °C, 80 %". */
+function member(m) {
+  const known = [m.state, m.temperature === null ? null : degrees(m.temperature), m.battery === null ? null : percent(m.battery)];
+  return `${m.name}: ${known.filter((v) => v !== null).join(", ") || "–"}`;
+}
+
 function slowed(p) {
   return p.slowdown < 0.9 ? `, ${percent(100 * p.slowdown)} of its best` : "";
 }
@@ -38,6 +44,7 @@ const facts = [
   ["Reads prompts", (p) => (p.learned_prompt_tokens_per_s === null ? "–" : `${rate(p.learned_prompt_tokens_per_s)} tokens/s`)],
   ["First token", (p) => time(p.first_token_ms)],
   ["Answers", (p) => `${count(p.answers)}, ${count(p.failures)} failed`],
+  ["Members", (p) => list(p.members?.map(member))],
   ["Temperature", (p) => degrees(p.temperature)],
   ["Battery", battery],
   ["Memory", memory],

@@ -16,14 +16,6 @@ namespace {
 constexpr milliseconds tick_interval{50};
 constexpr milliseconds settling{1000};  // elsewhere: from its line to its listening
 constexpr seconds version_limit{20};
-constexpr std::size_t lines_kept = 40;
-constexpr std::size_t longest_line = 4096;
-
-std::string trimmed(std::string_view text) {
-  while (!text.empty() && (text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  return std::string(text);
-}
 
 /// The line of --version that says it; empty: there is none.
 std::string version_in(const std::string& text) {
@@ -203,26 +195,29 @@ void group_supervisor::open_logs() {
 void group_supervisor::start(std::size_t who) {
   member& m = members_[who];
   m.tail.clear();
-  m.mismatch = false;
+  m.last_words.reset();
+  m.met_odd_answer = false;
   m.says_it_starts.reset();
-  bool differ = false;
+  std::optional<group_cause> differs;
   if (who == watch_.master()) {
     for (std::size_t i = 1; i < who; ++i) {
-      differ = differ || (!members_[i].protocol.empty() && members_[i].protocol != members_[0].protocol);
+      if (!members_[i].protocol.empty() && members_[i].protocol != members_[0].protocol)
+        differs = group_cause{group_fault::version_mismatch, i};
     }
   } else {
     m.protocol.clear();
   }
-  const auto started = differ ? result<child>(error(errc::aborted, "the workers' versions differ"))
-                              : start_child(command_of(config_, who));
+  const auto started = differs ? result<child>(error(errc::aborted, "the workers' versions differ"))
+                               : start_child(command_of(config_, who));
   if (!started) {
     m.tail.push_back(started.error().message);
-    asio::post(context_, [this, who, differ] { act(watch_.exited(who, differ, clock::now())); });
+    asio::post(context_, [this, who, differs] { act(watch_.exited(who, differs, clock::now())); });
     return;
   }
   m.pid = started->pid;
   m.held = started->held;
-  asio::co_spawn(context_.get_executor(), read_output(who, started->said), asio::detached);
+  m.said = std::make_shared<output>(pipe_end(context_.get_executor(), started->said));
+  asio::co_spawn(context_.get_executor(), read_output(who, m.said), asio::detached);
 }
 
 void group_supervisor::send(std::size_t who, int signal) {
@@ -236,35 +231,6 @@ void group_supervisor::send(std::size_t who, int signal) {
 }
 
 // ---- what happens
-
-task<> group_supervisor::read_output(std::size_t who, int fd) {
-  pipe_end from(context_.get_executor(), fd);
-  std::array<char, 4096> part{};
-  std::string line;
-  for (;;) {
-    const auto [failed, got] = co_await from.async_read_some(asio::buffer(part), use_result);
-    if (failed) break;
-    for (const char c : std::string_view(part.data(), got)) {
-      if (c == '\n' || line.size() >= longest_line) note_line(who, std::exchange(line, {}));
-      if (c != '\n') line += c;
-    }
-  }
-  if (!line.empty()) note_line(who, std::move(line));
-}
-
-void group_supervisor::note_line(std::size_t who, std::string line) {
-  if (who >= members_.size()) return;  // of a group that was larger
-  member& m = members_[who];
-  if (m.file) m.file << line << std::endl;
-  constexpr std::string_view starts = "Starting RPC server";
-  if (const auto at = line.find(starts); at != std::string::npos) {
-    m.says_it_starts = clock::now();
-    if (m.protocol.empty()) m.protocol = trimmed(std::string_view(line).substr(at + starts.size()));
-  }
-  if (line.find("RPC server version mismatch") != std::string::npos) m.mismatch = true;
-  m.tail.push_back(std::move(line));
-  if (m.tail.size() > lines_kept) m.tail.pop_front();
-}
 
 task<> group_supervisor::reap() {
   for (;;) {
@@ -288,6 +254,7 @@ void group_supervisor::ended(std::size_t who, int status) {
   if (m.held >= 0) ::close(m.held);
   m.held = -1;
   m.pid = -1;
+  hear_rest(who);
   const bool expected = watch_.members()[who].ending;
   const std::string how = WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
                                               : "exit code " + std::to_string(WEXITSTATUS(status));
@@ -296,7 +263,7 @@ void group_supervisor::ended(std::size_t who, int status) {
       {{"member", std::string_view(config_of(who).name)},
        {"how", std::string_view(how)},
        {"last_line", std::string_view(last)}});
-  act(watch_.exited(who, m.mismatch, clock::now()));
+  act(watch_.exited(who, reason_of(who), clock::now()));
 }
 
 task<> group_supervisor::until_told() {

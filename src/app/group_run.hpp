@@ -22,6 +22,9 @@ namespace pocketfleet {
 /// What a master's /slots says, into `busy` and `progress`.
 void read_slots(const std::string& body, group_look& into);
 
+/// Without spaces at either end, and without what ends a line.
+std::string trimmed(std::string_view text);
+
 /// Single-threaded. run() serves until SIGTERM or SIGINT; no child is left when it returns.
 class group_supervisor {
  public:
@@ -37,15 +40,24 @@ class group_supervisor {
   using socket = asio::basic_stream_socket<tcp, executor>;
   using pipe_end = asio::posix::basic_stream_descriptor<executor>;
 
+  /// Where a process speaks, and the line that it has begun.
+  struct output {
+    explicit output(pipe_end end) : from(std::move(end)) {}
+    pipe_end from;
+    std::string line{};
+  };
+
   /// A member's process, and what is known of it.
   struct member {
     pid_t pid = -1;
     int held = -1;
+    std::shared_ptr<output> said{};
     std::deque<std::string> tail{};  ///< its last lines
     std::string build{};             ///< the line with its version
     std::string protocol{};          ///< as rpc-server says when it starts
     std::optional<time_point> says_it_starts{};
-    bool mismatch = false;
+    std::optional<group_cause> last_words{};  ///< why it ends, by what it says
+    bool met_odd_answer = false;              ///< of the master: it took a worker for broken
     std::ofstream file{};
   };
 
@@ -54,7 +66,7 @@ class group_supervisor {
   task<std::string> capture(const word_list& words);
   task<> tick();
   task<> look();
-  task<> read_output(std::size_t who, int fd);
+  task<> read_output(std::size_t who, std::shared_ptr<output> said);
   task<> reap();
   task<> until_told();
   task<> serve_status();
@@ -64,7 +76,12 @@ class group_supervisor {
   void act(const group_watch::actions& todo);
   void start(std::size_t who);
   void send(std::size_t who, int signal);
+  void hear(std::size_t who, output& said, std::string_view text);
+  void hear_rest(std::size_t who);
   void note_line(std::size_t who, std::string line);
+  void note_reason(std::size_t who, const std::string& line);
+  std::optional<group_cause> reason_of(std::size_t who) const;
+  std::size_t worker_in(const std::string& line) const;
   void collect_ended();
   void ended(std::size_t who, int status);
   void look_for_listeners();

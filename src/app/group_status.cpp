@@ -28,7 +28,8 @@ std::string_view word_for(group_fault fault) {
       return "keeps the master from starting: busy with another, or not reached";
     case group_fault::master_hung: return "is no longer heard by the master";
     case group_fault::link_down: return "cannot be reached: nothing moves, though all are alive";
-    case group_fault::version_mismatch: return "meets another version";
+    case group_fault::version_mismatch:
+      return "does not go together with the master: they speak different versions";
   }
   return "";
 }

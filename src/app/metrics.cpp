@@ -89,6 +89,34 @@ void add_rescuers(table& t, const std::vector<const phone_status*>& phones) {
   }
 }
 
+/// What the members of groups have said of themselves.
+void add_members(table& t, const std::vector<const phone_status*>& phones) {
+  const auto known = [&](const char* name, const char* help, auto value) {
+    t.begin(name, help, gauge);
+    for (const auto* p : phones) {
+      for (const member_status& m : p->members) {
+        if (const std::optional<double> v = m.reads ? value(m) : std::nullopt)
+          t.add(*v, {{"phone", p->config.name}, {"member", m.name}});
+      }
+    }
+  };
+  known("pocketfleet_group_member_temperature_celsius",
+        "The temperature of a group's member, as it last said.",
+        [](const member_status& m) { return m.reads->temperature_c; });
+  known("pocketfleet_group_member_battery_ratio", "How full a group's member's battery is, from 0 to 1.",
+        [](const member_status& m) {
+          return m.reads->battery_level ? std::optional(*m.reads->battery_level / 100) : std::nullopt;
+        });
+  known("pocketfleet_group_member_charging", "1 if a group's member is being charged.",
+        [](const member_status& m) {
+          return m.reads->charging ? std::optional(*m.reads->charging ? 1.0 : 0.0) : std::nullopt;
+        });
+  known("pocketfleet_group_member_heartbeat_age_seconds", "Since the last heartbeat of a group's member.",
+        [](const member_status& m) {
+          return std::optional(static_cast<double>(m.heard_ago.value_or(seconds{0}).count()));
+        });
+}
+
 void add_phones(table& t, const std::vector<const phone_status*>& phones) {
   const auto each = [&](const char* name, const char* help, auto value) {
     t.begin(name, help, gauge);
@@ -167,6 +195,7 @@ void add_phones(table& t, const std::vector<const phone_status*>& phones) {
     for (const auto state : group_states)
       t.add(state == now ? 1.0 : 0.0, {{"phone", p.config.name}, {"state", std::string(state)}});
   }
+  add_members(t, phones);
   add_rescuers(t, phones);
 }
 

@@ -74,21 +74,6 @@ void read_serial(phone_config& into, const place& from) {
   into.serial = *text;
 }
 
-void read_id(phone_config& into, const place& from) {
-  if (!from.value.is_string() || !is_phone_id(from.value.get_ref<const std::string&>()))
-    return from.refuse("1 to 64 letters, digits, '.', '_' or '-'");
-  into.id = from.value.get<std::string>();
-}
-
-void read_token_digest(phone_config& into, const place& from) {
-  const auto* text = from.value.get_ptr<const std::string*>();
-  if (text == nullptr || text->size() != 64 ||
-      text->find_first_not_of("0123456789abcdef") != std::string::npos) {
-    return from.refuse_unseen("the token's SHA-256, 64 lower-case hexadecimal digits");
-  }
-  into.token_sha256 = *text;
-}
-
 std::string lower(std::string text) {
   for (auto& c : text) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
@@ -97,6 +82,21 @@ std::string lower(std::string text) {
 }
 
 }  // namespace
+
+void read_id(std::string& into, const place& from) {
+  if (!from.value.is_string() || !is_phone_id(from.value.get_ref<const std::string&>()))
+    return from.refuse("1 to 64 letters, digits, '.', '_' or '-'");
+  into = from.value.get<std::string>();
+}
+
+void read_token_digest(std::string& into, const place& from) {
+  const auto* text = from.value.get_ptr<const std::string*>();
+  if (text == nullptr || text->size() != 64 ||
+      text->find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return from.refuse_unseen("the token's SHA-256, 64 lower-case hexadecimal digits");
+  }
+  into = *text;
+}
 
 const std::vector<setting<phone_config>>& phone_table() {
   static const std::vector<setting<phone_config>> table{
@@ -112,8 +112,9 @@ const std::vector<setting<phone_config>>& phone_table() {
       {"group", read_group, nullptr},
       {"serial", read_serial, nullptr},
       {"name", read_name, nullptr},
-      {"id", read_id, nullptr},
-      {"token_sha256", read_token_digest, nullptr},
+      {"id", [](phone_config& into, const place& from) { read_id(into.id, from); }, nullptr},
+      {"token_sha256",
+       [](phone_config& into, const place& from) { read_token_digest(into.token_sha256, from); }, nullptr},
       make::flag(
           "tls", [](auto& p) -> auto& { return p.tls; }),
       {"api_key_file", [](phone_config& into, const place& from) { read_path(into.api_key_file, from); },
@@ -145,6 +146,7 @@ phone_config read_phone(const place& from) {
                         "\"llama-server\" or nothing: a group has that engine");
     }
     phone.engine = engine_kind::llama_server;
+    check_own_members(phone, from);
   }
   if (phone.name.empty() && !phone.host.empty()) phone.name = join_host_port(phone.host, phone.port);
   return phone;
@@ -158,7 +160,7 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
   std::vector<phone_config> phones;
   std::unordered_map<std::string, std::string> addresses;  // to the path of the phone that has it
   std::unordered_map<std::string, std::string> names;
-  std::unordered_map<std::string, std::string> ids;
+  std::unordered_map<std::string, std::size_t> ids;  // to the phone that has it, or whose member
   std::vector<std::size_t> at_index;
   for (std::size_t i = 0; i < from.value.size(); ++i) {
     const auto at = from.item(i);
@@ -182,13 +184,15 @@ std::vector<phone_config> read_phones(const place& from, bool others_may_join) {
                         "a name of its own; " + first->second + " has this one");
       }
     }
-    if (!phone.id.empty()) {
-      const auto [first, fresh] = ids.try_emplace(phone.id, at.path);
-      if (!fresh) {
-        at.mistakes.add(at.path_to("id"), describe(json(phone.id)),
-                        "an id of its own; " + first->second + " has this one");
-      }
-    }
+    const auto has_id = [&](const std::string& id, const std::string& path) {
+      const auto [first, fresh] = ids.try_emplace(id, i);
+      if (id.empty() || first->second == i) return;  // check_own_members() has the latter
+      at.mistakes.add(path + ".id", describe(json(id)),
+                      "an id of its own; " + from.item(first->second).path + " has this one");
+    };
+    has_id(phone.id, at.path);
+    for (std::size_t m = 0; m < phone.group.members.size(); ++m)
+      has_id(phone.group.members[m].id, at.path_to("group") + ".members[" + std::to_string(m) + "]");
     phones.push_back(std::move(phone));
     at_index.push_back(i);
   }

@@ -15,8 +15,14 @@ const std::vector<setting<gateway_settings>>& gateway_table();
 /// Reads the `gateway` object: each key by the table, then what depends on several.
 void read_gateway(gateway_settings& into, const place& from);
 
+void read_id(std::string& into, const place& from);
+void read_token_digest(std::string& into, const place& from);
+
 /// A phone's "group".
 void read_group(phone_config& into, const place& from);
+
+/// What is wrong with a group by itself: a member that is named twice, or is the master.
+void check_own_members(const phone_config& phone, const place& from);
 
 /// A member is in one group, and no phone of its own beside: what is at `at` of each of these phones.
 void check_groups(const place& phones, const std::vector<phone_config>& read,

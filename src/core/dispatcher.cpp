@@ -94,6 +94,7 @@ void dispatcher::rebuild(phone& p, phone_id id) {
   target->in_memory = p.loaded;
   target->aliases = p.config.aliases;
   target->group = p.config.group;
+  p.vital.depend_on(p.config.group.members);
 
   p.normalized.clear();
   for (auto& each : names_of(*target)) p.normalized.push_back(std::move(each.normalized));
@@ -153,12 +154,10 @@ std::vector<granted> dispatcher::report(phone_id id, const phone_report& found, 
 std::vector<granted> dispatcher::hear(std::string_view id, const telemetry& reads, seconds interval,
                                       time_point now) {
   for (const auto& p : phones_) {
-    if (!p || p->removed || p->config.id != id) continue;
-    p->condition.hear(reads, now);
-    p->reads = reads;
-    p->heard = now;
-    p->beat = interval;
-    changed(*p);
+    if (!p || p->removed) continue;
+    const bool own = p->config.id == id;
+    if (own) p->vital.hear(reads, interval, now);
+    if (p->vital.hear_member(id, reads, interval, now) || own) changed(*p);
   }
   return serve_queue(now);
 }
@@ -215,7 +214,7 @@ std::optional<error> dispatcher::why_never(const want& wanted, time_point now) {
     if (wanted.which == turn::rescue) return std::nullopt;  // it may come back before the client gives up
     if (p.state == health::unknown || p.state == health::loading) return std::nullopt;
     if (p.state != health::up) continue;
-    const bool too_hot = p.condition.kind(now) == rest_kind::hard;
+    const bool too_hot = p.vital.kind(now) == rest_kind::hard;
     if (!too_hot && p.cut_out.state(now) != breaker_state::open) return std::nullopt;
     const duration left = too_hot ? duration{cooling} : p.cut_out.open_until() - now;
     soonest = resting ? std::min(soonest, left) : left;
@@ -259,7 +258,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   if (what.hedge) --hedges_;
   p.known.learn(m);
   if (how == verdict::unreachable) p.past.prefixes.forget();
-  if (how == verdict::success && what.alone && p.in_flight == 1) p.condition.learn(m, now);
+  if (how == verdict::success && what.alone && p.in_flight == 1) p.vital.learn(m, now);
   --p.in_flight;
   --in_flight_;
   forecasts_.end(p.past, what.run, m, p.in_flight, now, holds);

@@ -8,8 +8,6 @@
 namespace pocketfleet {
 namespace {
 
-constexpr int missed_beats = 3;
-
 bool contains(const auto& range, const auto& value) {
   return std::find(range.begin(), range.end(), value) != range.end();
 }
@@ -43,16 +41,12 @@ bool dispatcher::kind::serves(const want& wanted) const {
 
 bool dispatcher::usable(phone& p, time_point now) const {
   return p.state == health::up && !p.drained && p.engine != engine_kind::unknown && p.cut_out.allows(now) &&
-         p.condition.kind(now) != rest_kind::hard;
-}
-
-bool dispatcher::quiet(const phone& p, time_point now) {
-  return p.reads && now - p.heard > missed_beats * p.beat;
+         p.vital.kind(now) != rest_kind::hard;
 }
 
 dispatcher::standing dispatcher::how_good(const phone& p, time_point now) {
   if (p.suspect) return standing::suspect;
-  return quiet(p, now) || p.condition.kind(now) != rest_kind::none ? standing::spared : standing::sound;
+  return p.vital.quiet(now) || p.vital.kind(now) != rest_kind::none ? standing::spared : standing::sound;
 }
 
 std::uint32_t dispatcher::permits(phone& p, time_point now) const {
@@ -102,8 +96,7 @@ dispatcher::glance dispatcher::look(const glance& before, time_point now) const 
   g.in_flight = p.in_flight;
   g.permits = permits(p, now);
   g.weight = weight(p, now);
-  g.until = std::min(p.cut_out.same_until(now), p.condition.kind_until(now));
-  if (p.reads && !quiet(p, now)) g.until = std::min<time_point>(g.until, p.heard + missed_beats * p.beat);
+  g.until = std::min(p.cut_out.same_until(now), p.vital.same_until(now));
   return g;
 }
 

@@ -36,7 +36,7 @@ candidate dispatcher::foreseen(glance& g, const want& wanted, time_point now) {
   const estimate takes = forecasts_.takes(p.past, model, wanted, there, now);
   c.first_token = takes.first_token;
   c.harm = takes.harm;
-  c.takes = takes.whole / p.condition.share(now);
+  c.takes = takes.whole / p.vital.share(now);
   if (g.its == standing::spared) c.takes *= spared_costs;
   if (g.its == standing::suspect) c.takes *= suspect_costs;
   return c;

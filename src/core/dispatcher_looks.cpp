@@ -16,7 +16,7 @@ std::size_t index(phone_id id) {
 /// A half-open breaker's one trial comes and goes: as usable() has it, the phone would flicker.
 bool dispatcher::healthy(phone& p, time_point now) {
   return !p.removed && !p.drained && p.state == health::up && p.engine != engine_kind::unknown &&
-         p.cut_out.state(now) != breaker_state::open && p.condition.kind(now) != rest_kind::hard;
+         p.cut_out.state(now) != breaker_state::open && p.vital.kind(now) != rest_kind::hard;
 }
 
 bool dispatcher::any_healthy(time_point now) {
@@ -35,11 +35,12 @@ phone_status dispatcher::look_at(phone& p, time_point now) const {
   s.draining = p.removed;
   s.drained = p.drained;
   s.suspect = p.suspect;
-  s.quiet = quiet(p, now);
-  s.rests = p.condition.kind(now);
-  s.resting = p.condition.reason(now);
-  s.reads = p.reads;
-  if (p.reads) s.heard_ago = std::chrono::duration_cast<seconds>(now - p.heard);
+  s.quiet = p.vital.quiet(now);
+  s.rests = p.vital.kind(now);
+  s.resting = p.vital.reason(now);
+  s.reads = p.vital.own().reads;
+  s.heard_ago = p.vital.own().heard_ago(now);
+  s.members = p.vital.members(now);
   s.healthy = healthy(p, now);
   if (p.removed)
     s.reason = "removed from the fleet; its last requests are being finished";
@@ -73,7 +74,7 @@ std::vector<phone_status> dispatcher::status(time_point now) {
 std::optional<phone_status> dispatcher::status_of(std::string_view id, time_point now) {
   for (const phone_id each : order_) {
     phone& p = *phones_[index(each)];
-    if (p.config.id == id) return look_at(p, now);
+    if (p.config.id == id || p.vital.has_member(id)) return look_at(p, now);
   }
   return std::nullopt;
 }

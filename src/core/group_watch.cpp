@@ -127,7 +127,8 @@ void group_watch::fail(group_fault fault, std::size_t who, time_point now, actio
   enter(group_phase::clearing, now);
 }
 
-group_watch::actions group_watch::exited(std::size_t who, bool mismatch, time_point now) {
+group_watch::actions group_watch::exited(std::size_t who, std::optional<group_cause> because,
+                                         time_point now) {
   actions out;
   auto& m = members_[who];
   const bool expected = m.ending;
@@ -135,15 +136,16 @@ group_watch::actions group_watch::exited(std::size_t who, bool mismatch, time_po
   stopped_since_[who].reset();
   if (phase_ == group_phase::ending) return tick(now);
   if (expected || phase_ == group_phase::off || phase_ == group_phase::ended) return tick(now);
-  group_fault fault = who == master() ? group_fault::master_dead : group_fault::worker_dead;
-  if (mismatch) fault = group_fault::version_mismatch;
+  const group_cause dead{who == master() ? group_fault::master_dead : group_fault::worker_dead, who};
+  const group_cause why = because.value_or(dead);
   if (phase_ != group_phase::clearing && phase_ != group_phase::pausing) {
-    fail(fault, who, now, out);
-  } else if (who != master() && fault_ == group_fault::master_dead && !events_.empty()) {
+    fail(why.fault, why.who, now, out);
+  } else if (who != master() && !events_.empty() &&
+             (fault_ == group_fault::master_dead || fault_ == group_fault::version_mismatch)) {
     // The master was seen to end first, but this is what ended it.
-    --members_[master()].failures;
+    --members_[whose_].failures;
     events_.pop_back();
-    blame(fault, who, now, out);
+    blame(why.fault, why.who, now, out);
   }
   for (const auto& more : tick(now)) out.push_back(more);
   return out;

@@ -98,6 +98,18 @@ void attempt::drop() {
   if (exchange_) exchange_->abort();
 }
 
+/// The connection may stand for a long time yet: to a master that hangs, or is on another machine.
+void attempt::lose() {
+  lost_ = true;
+  if (exchange_) exchange_->abort();
+}
+
+attempt_result attempt::ended() {
+  const bool cut = lost_ && !stopped() && !out_.how && out_.how.error().code == errc::aborted;
+  if (cut) out_.how = error(errc::connection_lost, "the phone's group has failed");
+  return std::move(out_);
+}
+
 bool attempt::claim() {
   if (race_ == nullptr || race_->leader() == this) return true;
   if (!race_->claim(*this)) return false;
@@ -107,10 +119,15 @@ bool attempt::claim() {
 }
 
 task<attempt_result> attempt::run() {
-  if (unwanted()) co_return std::move(out_);
+  if (unwanted()) co_return ended();
   out_.loads = loads();
   const std::stop_callback on_stop(generation_.stop_token(), [this] {
     if (exchange_) exchange_->abort();
+  });
+  const std::stop_callback on_lost(held_.lost(), [self = self_, where = generation_.where()] {
+    asio::post(where, [self] {
+      if (*self != nullptr) (*self)->lose();
+    });
   });
   const time_point until = std::min(clock::now() + patience(), deadline_);
   const engine& codec = engine_of(phone().engine);
@@ -122,24 +139,24 @@ task<attempt_result> attempt::run() {
     decoder = codec.decoder(question_);
   } else {
     how = codec.resume(question_, model_, *begun_);
-    if (out_.how = co_await ask_how(*how, until); !out_.how) co_return std::move(out_);
+    if (out_.how = co_await ask_how(*how, until); !out_.how) co_return ended();
     out_.tokens_before = how->tokens_before();
     request = how->request();
     decoder = how->decoder();
     if (!request) {  // the phone broke off behind the last token that was asked for
       out_.done_reason = "length";
       out_.counts.prompt_tokens = how->prompt_tokens();
-      co_return std::move(out_);
+      co_return ended();
     }
   }
   exchange_ = phones_.open(held_.phone(), traceparent_);
-  if (out_.how = co_await send(*request, until); !out_.how) co_return std::move(out_);
+  if (out_.how = co_await send(*request, until); !out_.how) co_return ended();
   if (begun_ == nullptr) begin_answer();
   out_.how = co_await listen(*decoder, until);
   out_.counts = decoder->counts;
   if (out_.how) out_.more = std::move(decoder->more);
   if (out_.how && out_.done_reason.empty()) out_.done_reason = decoder->done_reason;
-  co_return std::move(out_);
+  co_return ended();
 }
 
 /// The questions before going on.

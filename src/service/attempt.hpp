@@ -53,6 +53,10 @@ class attempt {
     model_ = model;
   }
 
+  attempt(const attempt&) = delete;
+  attempt& operator=(const attempt&) = delete;
+  ~attempt() { *self_ = nullptr; }
+
   bool goes_on() const { return begun_ != nullptr; }
 
   /// It is one of two, and writes only if it is the first to have something to say.
@@ -76,7 +80,10 @@ class attempt {
   task<result<void>> listen(answer_decoder& decoder, time_point until);
   milliseconds patience() const;
   bool loads() const;
-  bool unwanted() const { return dropped_ || generation_.stop_token().stop_requested(); }
+  bool stopped() const { return dropped_ || generation_.stop_token().stop_requested(); }
+  bool unwanted() const { return lost_ || stopped(); }
+  void lose();
+  attempt_result ended();
   void begin_answer();
   const phone_target& phone() const { return *held_.phone(); }
 
@@ -90,6 +97,8 @@ class attempt {
   const std::string& traceparent_;
   race* race_ = nullptr;
   bool dropped_ = false;
+  bool lost_ = false;                                                  // the phone is a group that has failed
+  std::shared_ptr<attempt*> self_ = std::make_shared<attempt*>(this);  // for who comes from another thread
   const begun_answer* begun_ = nullptr;
   std::string model_;
   std::unique_ptr<phone_exchange> exchange_;  // the one under way

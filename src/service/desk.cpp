@@ -9,6 +9,7 @@ permit& permit::operator=(permit&& other) noexcept {
     settle(verdict::neutral);
     desk_ = std::exchange(other.desk_, nullptr);
     grant_ = std::move(other.grant_);
+    lost_ = std::move(other.lost_);
   }
   return *this;
 }
@@ -54,7 +55,7 @@ task<result<permit>> desk::acquire(executor where, const want& wanted, time_poin
     const std::lock_guard lock(mutex_);
     const ticket number = ++next_ticket_;
     decision decided = dispatcher_.acquire(number, wanted, clock::now());
-    if (auto* now = std::get_if<grant>(&decided)) co_return permit(*this, std::move(*now));
+    if (auto* now = std::get_if<grant>(&decided)) co_return hand_out(std::move(*now));
     if (auto* why = std::get_if<error>(&decided)) co_return std::move(*why);
     mine.emplace(*this, where);
     mine->number = number;
@@ -70,9 +71,25 @@ task<result<permit>> desk::acquire(executor where, const want& wanted, time_poin
   // Granted in the same moment as stopped or timed out: it is ours, and the permit gives it back if nobody
   // wants it.
   std::optional<grant> got = std::exchange(mine->got, std::nullopt);
-  if (got) co_return permit(*this, std::move(*got));
+  if (got) co_return hand_out(std::move(*got));
   if (in_time) co_return error(errc::aborted);
   co_return error(errc::queue_timeout, "no phone came free in time", 0, dispatcher_.expected_wait());
+}
+
+permit desk::hand_out(grant what) {
+  const phone_target& on = *what.phone;
+  std::stop_token lost;
+  if (!on.group.status_host.empty()) lost = lost_[on.id].get_token();
+  return {*this, std::move(what), std::move(lost)};
+}
+
+void desk::give_up(phone_id phone) {
+  std::stop_source those;
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto found = lost_.extract(phone)) those = std::move(found.mapped());
+  }
+  those.request_stop();
 }
 
 desk::place::~place() {
@@ -95,7 +112,7 @@ void desk::answered(grant& what) {
 
 std::optional<permit> desk::spare(const want& wanted) {
   const std::lock_guard lock(mutex_);
-  if (auto got = dispatcher_.spare(wanted, clock::now())) return permit(*this, std::move(*got));
+  if (auto got = dispatcher_.spare(wanted, clock::now())) return hand_out(std::move(*got));
   return std::nullopt;
 }
 

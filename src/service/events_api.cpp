@@ -30,6 +30,23 @@ void add_telemetry(json& out, const telemetry& reads) {
   out["wifi_rssi_dbm"] = or_null(reads.wifi_rssi_dbm);
 }
 
+/// What a group consists of. Those whose agents say nothing have no readings.
+json members_of(const phone_status& p) {
+  json out = json::array();
+  for (const member_status& m : p.members) {
+    const telemetry reads = m.reads.value_or(telemetry{});
+    json one{{"name", m.name}, {"state", nullptr}};
+    for (const auto& said : p.group ? p.group->members : std::vector<group_report::member>{}) {
+      if (said.name == m.name) one["state"] = said.state;
+    }
+    one["temperature"] = or_null(reads.temperature_c);
+    one["battery"] = or_null(reads.battery_level);
+    one["charging"] = or_null(reads.charging);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
 void add_speed(json& out, const tally::speed* its) {
   out["tokens_per_s"] = its != nullptr ? json(rounded(its->tokens_per_s)) : json(nullptr);
   out["answer_tokens_per_s"] =
@@ -72,7 +89,8 @@ json as_json(const phone_status& p, const tally::speed* its) {
   out["resting"] = p.resting.empty() ? json(nullptr) : json(p.resting);
   add_speed(out, its);
   add_learned(out, p);
-  add_telemetry(out, p.reads ? *p.reads : telemetry{});
+  add_telemetry(out, worst_of(p.reads, p.members));
+  if (!p.members.empty()) out["members"] = members_of(p);
   return out;
 }
 

@@ -26,11 +26,18 @@ json as_json(const telemetry& t, seconds age) {
   };
 }
 
-/// A group's members, and what its supervisor says of each.
-json as_json(const phone_group& group, const std::optional<group_report>& said) {
+/// A group's members, what its supervisor says of each, and what each says of itself.
+json group_as_json(const phone_status& p) {
+  const phone_group& group = p.config.group;
+  const std::optional<group_report>& said = p.group;
   json members = json::array();
-  for (const auto& m : group.members) {
-    json one{{"name", m.name}, {"host", m.host}, {"port", m.port}, {"state", nullptr}};
+  for (std::size_t i = 0; i < group.members.size(); ++i) {
+    const group_member& m = group.members[i];
+    json one{
+        {"name", m.name}, {"host", m.host}, {"port", m.port}, {"state", nullptr}, {"telemetry", nullptr}};
+    if (!m.id.empty()) one["id"] = m.id;
+    if (i < p.members.size() && p.members[i].reads)
+      one["telemetry"] = as_json(*p.members[i].reads, p.members[i].heard_ago.value_or(seconds{0}));
     if (said) {
       for (const auto& s : said->members) {
         if (s.name == m.name) one["state"] = s.state;
@@ -81,7 +88,7 @@ task<> ask_api::health(http_call& call) {
     one["speeds"] = speeds_as_json(p);
     if (!p.config.id.empty()) one["id"] = p.config.id;
     if (p.slots) one["slots"] = *p.slots;
-    if (!p.config.group.members.empty()) one["group"] = as_json(p.config.group, p.group);
+    if (!p.config.group.members.empty()) one["group"] = group_as_json(p);
     phones.push_back(std::move(one));
   }
   const cache_status cache = dispatch_.cache();

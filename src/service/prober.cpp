@@ -6,6 +6,7 @@
 namespace pocketfleet {
 namespace {
 
+constexpr seconds group_interval{1};        // between two questions to a group's supervisor
 constexpr milliseconds tick_interval{500};  // how late an open breaker may turn half-open for those who wait
 
 phone_report down(std::string why) {
@@ -79,10 +80,24 @@ task<> prober::watch(phone_id id) {
     phone_report found = co_await look(phone, m);
     if (stopped_) break;
     conclude(*phone, m, found);
-    timer.expires_after(until_next_look(m));
-    co_await timer.async_wait(use_result);
+    co_await rest(timer, phone, m);
   }
   waits_.erase(&timer);
+}
+
+/// Until the next look. A group's supervisor knows at once what a look finds out late: it is asked in
+/// between.
+task<> prober::rest(wait_timer& timer, std::shared_ptr<const phone_target> phone, const memory& m) {
+  const time_point next = clock::now() + until_next_look(m);
+  const bool asks = !phone->group.status_host.empty();
+  bool news = false;
+  while (!stopped_ && !news && clock::now() < next) {
+    timer.expires_at(asks ? std::min<time_point>(next, clock::now() + group_interval) : next);
+    co_await timer.async_wait(use_result);
+    if (stopped_ || !asks || clock::now() >= next) co_return;
+    const auto said = co_await ask_supervisor(*phone);
+    news = said && said->usable != (m.looks.state() == health::up);
+  }
 }
 
 duration prober::until_next_look(const memory& m) {
@@ -94,7 +109,9 @@ void prober::conclude(const phone_target& phone, memory& m, const phone_report& 
   const bool good = found.state != health::down;
   const health before = m.looks.state();
   observer_.on_probe(phone.name, good);
-  if (!m.looks.note(found.state, settings_.rules())) {
+  look_rules rules = settings_.rules();
+  if (found.group && !found.group->usable && found.group->state != "unreachable") rules.fall = 1;  // it knows
+  if (!m.looks.note(found.state, rules)) {
     if (good) m.looks_to_inventory = 0;  // what this look found is not taken: the next one asks again
     return;
   }
@@ -104,6 +121,7 @@ void prober::conclude(const phone_target& phone, memory& m, const phone_report& 
   }
   m.reason = found.reason;
   desk_.report(phone.id, found);
+  if (found.group && found.group->given_up()) desk_.give_up(phone.id);  // and no other try goes there
 }
 
 task<result<page>> prober::get(std::shared_ptr<const phone_target> phone, std::string_view path) {
@@ -134,25 +152,33 @@ task<phone_report> prober::look(std::shared_ptr<const phone_target> phone, memor
   co_return found;
 }
 
-/// llama-server says nothing of a worker that is gone or stopped: the group's supervisor does. Where that
-/// cannot be reached, the llama-server is believed.
-task<> prober::look_at_group(std::shared_ptr<const phone_target> phone, phone_report& found) {
+/// Nothing: it does not answer.
+task<std::optional<group_report>> prober::ask_supervisor(const phone_target& phone) {
   auto where = std::make_shared<phone_target>();
-  where->id = phone->id;
-  where->name = phone->name;
-  where->host = phone->group.status_host;
-  where->port = phone->group.status_port;
+  where->id = phone.id;
+  where->name = phone.name;
+  where->host = phone.group.status_host;
+  where->port = phone.group.status_port;
   where->host_header = where->host + ":" + std::to_string(where->port);
-  where->confined = phone->confined;
+  where->confined = phone.confined;
   where->engine = engine_kind::llama_server;
   std::shared_ptr<const phone_target> supervisor = std::move(where);
   const auto got = co_await get(supervisor, "/");
-  found.group.emplace();
-  found.group->state = "unreachable";
-  if (!got || got->status != 200) co_return;
+  if (!got || got->status != 200) co_return std::nullopt;
   const auto read = read_group_status(got->body);
-  if (!read) co_return;
-  found.group = *read;
+  if (!read) co_return std::nullopt;
+  co_return *read;
+}
+
+/// llama-server says nothing of a worker that is gone or stopped: the group's supervisor does. Where that
+/// cannot be reached, the llama-server is believed.
+task<> prober::look_at_group(std::shared_ptr<const phone_target> phone, phone_report& found) {
+  found.group = co_await ask_supervisor(*phone);
+  if (!found.group) {
+    found.group.emplace();
+    found.group->state = "unreachable";
+    co_return;
+  }
   if (found.group->usable) co_return;
   const bool starts = found.group->fault.empty() && found.group->state == "starting";
   found.state = starts ? health::loading : health::down;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
 
+#include "pocketfleet/core/membership.hpp"
+
 namespace pocketfleet {
 namespace {
 
@@ -13,11 +15,6 @@ bool is_loopback(const std::string& address) {
   boost::system::error_code ec;
   const auto parsed = boost::asio::ip::make_address(address, ec);
   return !ec && parsed.is_loopback();
-}
-
-std::string as_text(const std::string& host, std::uint16_t port) {
-  const bool ipv6 = host.find(':') != std::string::npos;
-  return (ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
 }  // namespace
@@ -67,8 +64,7 @@ void registry::restore(std::vector<phone_config> registered) {
 
 bool registry::listens() const {
   const std::lock_guard lock(mutex_);
-  return !settings_.token_sha256.empty() ||
-         std::any_of(file_.begin(), file_.end(), [](const auto& p) { return !p.token_sha256.empty(); });
+  return !settings_.token_sha256.empty() || has_token([](const std::string& t) { return !t.empty(); });
 }
 
 bool registry::lets_join() const {
@@ -80,8 +76,17 @@ bool registry::knows(const std::string& token_sha256) const {
   const std::lock_guard lock(mutex_);
   if (token_sha256.empty()) return false;
   return token_sha256 == settings_.token_sha256 ||
-         std::any_of(file_.begin(), file_.end(),
-                     [&](const auto& p) { return p.token_sha256 == token_sha256; });
+         has_token([&](const std::string& t) { return t == token_sha256; });
+}
+
+/// A phone of the file, or a member of its group.
+template <class Is>
+bool registry::has_token(Is is) const {
+  return std::any_of(file_.begin(), file_.end(), [&](const phone_config& p) {
+    const auto& members = p.group.members;
+    return is(p.token_sha256) ||
+           std::any_of(members.begin(), members.end(), [&](const auto& m) { return is(m.token_sha256); });
+  });
 }
 
 const phone_config* registry::of_file(const std::string& id) const {
@@ -118,9 +123,27 @@ result<registry::place> registry::where(const heartbeat& h, const std::string& p
   return place{peer, h.port};
 }
 
+const phone_config* registry::group_with(const std::string& member_id) const {
+  const auto has_it = [&](const auto& p) { return member_with(p, member_id) != nullptr; };
+  const auto group = std::find_if(file_.begin(), file_.end(), has_it);
+  return group == file_.end() ? nullptr : &*group;
+}
+
+/// The group that has a member there; null: none has.
+const phone_config* registry::group_at(const place& at) const {
+  const auto has_it = [&](const auto& p) { return member_at(p, at.host, at.port) != nullptr; };
+  const auto group = std::find_if(file_.begin(), file_.end(), has_it);
+  return group == file_.end() ? nullptr : &*group;
+}
+
 /// Another phone may have that address still: if it has an id, its address is stale, and it waits for its own
 /// heartbeat; if not, the file's word stands.
 result<void> registry::make_room(const place& at, const std::string& id) {
+  if (const auto* group = group_at(at)) {
+    return error(errc::forbidden, "the address " + address_text(at.host, at.port) + " is " +
+                                      member_at(*group, at.host, at.port)->name +
+                                      "'s, a member of the group " + group->name);
+  }
   for (const auto& p : file_) {
     if (p.id == id || place_of(p) != at) continue;
     if (p.id.empty()) return error(errc::forbidden, "the phone " + p.name + " of the file has that address");
@@ -149,12 +172,19 @@ result<registry::taken> registry::take(const heartbeat& h, const std::string& pe
                                        const std::string& token_sha256, time_point now) {
   const std::lock_guard lock(mutex_);
   const phone_config* in_file = of_file(h.id);
-  const std::string& expected =
-      in_file != nullptr && !in_file->token_sha256.empty() ? in_file->token_sha256 : settings_.token_sha256;
+  const phone_config* group = group_with(h.id);
+  const std::string own = group != nullptr     ? member_with(*group, h.id)->token_sha256
+                          : in_file != nullptr ? in_file->token_sha256
+                                               : std::string{};
+  const std::string& expected = own.empty() ? settings_.token_sha256 : own;
   if (expected.empty() || token_sha256 != expected)
     return error(errc::unauthorized, "the token is not this phone's");
 
   taken out;
+  if (group != nullptr) {
+    out.phone = group->name;
+    return out;
+  }
   const auto known = found_.find(h.id);
   const bool joins = in_file == nullptr && known == found_.end();
   if (in_file != nullptr)
@@ -191,7 +221,7 @@ result<registry::taken> registry::take(const heartbeat& h, const std::string& pe
   out.phone = in_file != nullptr ? in_file->name : f.name;
   out.joined = joins;
   out.moved = !joins;
-  out.address = as_text(f.at.host, f.at.port);
+  out.address = address_text(f.at.host, f.at.port);
   return out;
 }
 
@@ -200,7 +230,7 @@ std::vector<phone_config> registry::fleet() const {
   std::vector<phone_config> out;
   for (const auto& p : file_) {
     const place at = place_of(p);
-    if (at.host.empty()) continue;  // until it says where it is
+    if (at.host.empty() || group_at(at) != nullptr) continue;  // until it says where it is
     out.push_back(p);
     out.back().host = at.host;
     out.back().port = at.port;
@@ -211,7 +241,8 @@ std::vector<phone_config> registry::fleet() const {
     const bool taken_by_now = std::any_of(out.begin(), out.end(), [&](const auto& p) {
       return (p.host == f.at.host && p.port == f.at.port) || p.name == f.name;
     });
-    if (taken_by_now) continue;  // the file has been changed since
+    if (taken_by_now || group_at(f.at) != nullptr || group_with(id) != nullptr)
+      continue;  // the file has been changed since
     phone_config p;
     p.name = f.name;
     p.host = f.at.host;

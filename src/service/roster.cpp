@@ -2,19 +2,10 @@
 
 #include <algorithm>
 
+#include "pocketfleet/core/membership.hpp"
+
 namespace pocketfleet {
 namespace {
-
-std::string address_of(const phone_config& p) {
-  const bool ipv6 = p.host.find(':') != std::string::npos;
-  return (ipv6 ? "[" + p.host + "]" : p.host) + ":" + std::to_string(p.port);
-}
-
-bool same_host(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char x, char y) { return lower(x) == lower(y); });
-}
 
 bool same_address(const phone_config& a, const phone_config& b) {
   return a.port == b.port && same_host(a.host, b.host);
@@ -43,9 +34,9 @@ auto named(std::string_view name) {
 /// What the two cannot both have; empty if they go together.
 std::string in_the_way(const phone_config& p, const phone_config& of) {
   if (p.name == of.name) return "the name \"" + p.name + "\" is taken";
-  if (same_address(p, of)) return "the address " + address_of(p) + " is " + of.name + "'s";
+  if (same_address(p, of)) return "the address " + address_text(p.host, p.port) + " is " + of.name + "'s";
   if (same_id(p, of)) return "the id " + p.id + " is " + of.name + "'s";
-  return {};
+  return in_both(p, of);
 }
 
 }  // namespace

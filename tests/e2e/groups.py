@@ -4,13 +4,14 @@ import os
 import random
 import signal
 import socket
+import sys
 
 from client import request
-from harness import Process, program, until
+from harness import ROOT, Process, program, until
 
 # What the tests' model gives: layers, and the output layer.
 SPLIT = [4, 5]
-LIMITS = {"look_s": 0.2, "ready_limit_s": 20, "stall_limit_s": 2, "frozen_limit_s": 0.5, "first_pause_s": 0.3,
+LIMITS = {"look_s": 0.2, "ready_limit_s": 20, "stall_limit_s": 10, "frozen_limit_s": 0.5, "first_pause_s": 0.3,
           "longest_pause_s": 2, "grace_s": 1}
 
 
@@ -95,6 +96,13 @@ class Group(Process):
                         {"prompt": "one two three", "n_predict": tokens, "temperature": 0}, bound=bound)
         assert reply.status == 200, reply
         return reply.json()["content"]
+
+
+def of_another_version(answer):
+    """A worker that is started as any other, and answers as one of another build."""
+    script = ROOT / "tests" / "e2e" / "other_rpc_server.py"
+    return {"program": str(script), "prefix": [sys.executable], "environment": {}, "arguments": ["--answer", answer],
+            "version": ["true"]}
 
 
 def stop(pid):

@@ -42,6 +42,15 @@ class Net:
     def link(self, i, state):
         ip("link", "set", f"v{i}", state)
 
+    def remember(self, i):
+        """Where it is on the switch: while the kernel asks for that it counts no retransmission, and forgets nothing."""
+        entry = subprocess.run(["ip", "neigh", "show", f"10.77.0.{i}", "dev", "br0"], check=True, capture_output=True,
+                               text=True, timeout=10).stdout.split()
+        ip("neigh", "replace", f"10.77.0.{i}", "lladdr", entry[entry.index("lladdr") + 1], "dev", "br0", "nud", "permanent")
+
+    def forget(self, i):
+        subprocess.run(["ip", "neigh", "del", f"10.77.0.{i}", "dev", "br0"], capture_output=True, timeout=10)
+
     def close(self):
         for holder in self.holders:
             holder.kill()
@@ -59,11 +68,12 @@ def net():
 def group(request, start, net):
     limit = getattr(request, "param", 4)
     made = start.own(Group(start.folder / "group", pathlib.Path(os.environ["GROUPS_PROGRAMS"]),
-                           os.environ["GROUPS_MODEL"], workers=net.workers(), ready_limit_s=limit))
+                           os.environ["GROUPS_MODEL"], workers=net.workers(), ready_limit_s=limit, stall_limit_s=2))
     made.ready()
     yield made
     for i in (2, 3):
         net.link(i, "up")
+        net.forget(i)
 
 
 def same(group):
@@ -108,6 +118,7 @@ def test_a_master_that_vanished_without_a_word(group, net):
     """The worker behind the dead link never hears of its master's end: it has to be started anew, or serves nobody."""
     pathlib.Path("/proc/sys/net/ipv4/tcp_orphan_retries").write_text("1")
     first = group.pid_of("b")
+    net.remember(3)
     net.link(3, "down")
     began = time.monotonic()
     group.signal_member("master", signal.SIGKILL)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import engines
-from groups import Group, children_of, free_port
+from groups import Group, children_of, free_port, of_another_version
 from harness import ROOT, Process, program, until
 
 
@@ -158,6 +158,38 @@ def test_workers_of_different_protocols_get_no_master(start, llama_programs, slo
         {"host": "127.0.0.2"}, {"host": "127.0.0.3", "prefix": ["sh", "-c", 'echo "Starting RPC server v9.9.9"; exec "$@"', "sh"]}]))
     group.noticed("version_mismatch")
     assert group.worker_log("master") == ""
+
+
+@pytest.mark.parametrize("answer", ["V9.1.2", "V3.0.0-short", "hang-up"])
+def test_a_master_that_meets_another_version_names_the_worker(start, llama_programs, slow_model, answer):
+    """A real master: it ends at once, each time with other words, or with words that could be a crash's."""
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, longest_pause_s=0.3, workers=[
+        {"host": "127.0.0.3", **of_another_version(answer)}]))
+    group.noticed("version_mismatch", "a")
+    status = until(lambda: (s := group.status()) and s["fault"] == "version_mismatch" and s, "its status to say so")
+    assert status["faulty_member"] == "a" and not status["usable"]
+    assert status["reason"] == "a does not go together with the master: they speak different versions"
+    assert group.worker_log("master"), "it was the master that found out"
+    assert {e["fault"] for e in group.status()["events"]} == {"version_mismatch"}
+
+
+def test_of_several_workers_the_one_with_another_version_is_named(start, llama_programs, slow_model):
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, longest_pause_s=0.3, workers=[
+        {"host": "127.0.0.2"}, {"host": "127.0.0.3", **of_another_version("V9.1.2")}]))
+    group.noticed("version_mismatch", "b")
+
+
+def test_a_worker_that_the_master_cannot_connect_to_is_started_anew(start, llama_programs, slow_model, unsplit):
+    """It listens, but elsewhere than the master looks for it; so it is as long as `away` is there."""
+    away = start.folder / "away"
+    away.touch()
+    group = start.own(Group(start.folder / "group", llama_programs, slow_model, longest_pause_s=0.3, workers=[
+        {"host": "127.0.0.2", "ssh": ["sh", "-c", f'[ -e {away} ] && {{ echo "Starting RPC server v8.0.0"; exec cat; }}; '
+                                                  'exec sh -c "$0"']}]))
+    group.noticed("worker_silent", "a")
+    away.unlink()
+    group.ready()
+    assert group.complete() == unsplit
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -1,11 +1,8 @@
 """scripts/phone_setup.sh from nothing to an answer with a real llama-server and rpc-server, and through a real sshd."""
 import json
 import os
-import pathlib
-import pwd
 import signal
 import socket
-import stat
 import subprocess
 
 import pytest
@@ -13,6 +10,7 @@ import pytest
 import engines
 from client import counted, fresh, request
 from harness import until
+from sshd import sshd  # noqa: F401
 from termux import Termux
 
 TOKEN = "fleet-token-0123456789"
@@ -105,56 +103,6 @@ def test_the_roles_of_a_split_model(start, termux, counting_model):
 
 
 # ---- through a tunnel
-
-
-class Sshd:
-    """A real sshd on loopback, for one user, with the keys that are in `authorized`."""
-
-    def __init__(self, start, programs, folder):
-        self.folder = folder
-        self.port = engines.free_port()
-        self.user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        self.authorized = folder / "authorized_keys"
-        self.authorized.touch()
-        key = folder / "host_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=30)
-        self.host_key = " ".join((folder / "host_key.pub").read_text().split()[:2])
-        (folder / "config").write_text(f"""
-Port {self.port}
-ListenAddress 127.0.0.1
-HostKey {key}
-AuthorizedKeysFile {self.authorized}
-PidFile none
-StrictModes no
-UsePAM yes
-PasswordAuthentication no
-ClientAliveInterval 1
-ClientAliveCountMax 2
-""")
-        self.command = [str(programs / "sshd"), "-D", "-e", "-f", str(folder / "config")]
-        if os.geteuid() == 0:  # as root it wants a user of its own and a folder in /run; as another it serves that one
-            for path in (folder, *folder.parents[:3]):
-                os.chmod(path, os.stat(path).st_mode | stat.S_IXOTH | stat.S_IROTH)
-            os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)
-            self.command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *self.command]
-        self.start = start
-        self.run()
-
-    def run(self):
-        self.process = self.start.process("sshd", self.command)
-        self.process.log.wait_for("Server listening on")
-
-
-@pytest.fixture
-def sshd(start, tmp_path_factory):
-    programs = engines.unpacked("sshd")
-    folder = pathlib.Path(subprocess.run(["mktemp", "-d", "/tmp/pf-sshd.XXXXXX"], capture_output=True, text=True,
-                                         check=True).stdout.strip())
-    if os.geteuid() == 0:  # the unpacked programs lie in root's home
-        subprocess.run(["cp", "-a", str(programs.parent), str(folder / "programs")], check=True)
-        programs = folder / "programs" / "bin"
-    yield Sshd(start, programs, folder)
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 def answers(port):

@@ -55,6 +55,14 @@ SLEEP
     assert_equal "$(beat 1 'body["tunnel_port"]')" null
 }
 
+@test "an RPC worker says how the phone is, and nothing of an engine; nobody knocks at its port" {
+    start_gateway
+    once --engine llama-release --engine-sha256 unchecked --role rpc-worker
+    assert_equal "$(beat 1 'body["engine"]')" '{"kind": null, "version": null, "port": null, "up": null, "models": []}'
+    assert_equal "$(beat 1 'sorted(body["battery"])')" '["charging", "current_ua", "level", "temperature_c"]'
+    refute grep -q ":$engine_port/" "$stub_state/log"
+}
+
 @test "numbers stay what they are: decimals, minus signs, no rounding" {
     start_gateway
     once

@@ -86,11 +86,11 @@ TEST_F(group, the_master_is_started_when_all_workers_listen) {
 
 TEST_F(group, a_worker_that_died_is_started_before_the_master) {
   serve();
-  EXPECT_THAT(watch.exited(a, false, now), ElementsAre(kill_m));
+  EXPECT_THAT(watch.exited(a, {}, now), ElementsAre(kill_m));
   EXPECT_FALSE(watch.usable());
   EXPECT_EQ(watch.fault(), worker_dead);
   EXPECT_THAT(paused(), IsEmpty()) << "the master has not ended yet";
-  watch.exited(m, false, now);
+  watch.exited(m, {}, now);
   EXPECT_THAT(paused(), ElementsAre(start_a)) << "the other one serves the next master";
   EXPECT_THAT(watch.tick(now), IsEmpty());
   watch.listening(a, now);
@@ -104,9 +104,9 @@ TEST_F(group, a_worker_that_died_is_started_before_the_master) {
 
 TEST_F(group, a_master_that_aborts_over_a_dead_worker_is_not_to_blame) {
   serve();
-  watch.exited(m, false, now);
+  watch.exited(m, {}, now);
   EXPECT_EQ(watch.fault(), master_dead);
-  watch.exited(b, false, now + milliseconds{30});
+  watch.exited(b, {}, now + milliseconds{30});
   EXPECT_EQ(watch.fault(), worker_dead);
   EXPECT_EQ(watch.whose_fault(), b);
   EXPECT_EQ(watch.events().size(), 1U);
@@ -116,7 +116,7 @@ TEST_F(group, a_master_that_aborts_over_a_dead_worker_is_not_to_blame) {
 
 TEST_F(group, a_dead_master_leaves_its_workers) {
   serve();
-  EXPECT_THAT(watch.exited(m, false, now), IsEmpty());
+  EXPECT_THAT(watch.exited(m, {}, now), IsEmpty());
   EXPECT_EQ(watch.fault(), master_dead);
   now += seconds{1};
   EXPECT_THAT(watch.tick(now), IsEmpty()) << "the workers' turn: they run";
@@ -214,8 +214,8 @@ TEST_F(group, a_master_that_does_not_get_ready_frees_its_workers) {
 TEST_F(group, pauses_grow_and_a_member_is_lost_in_the_end) {
   serve();
   duration last{0};
-  std::vector<group_action> done = watch.exited(a, false, now);
-  watch.exited(m, false, now);
+  std::vector<group_action> done = watch.exited(a, {}, now);
+  watch.exited(m, {}, now);
   unsigned tries = 1;
   while (std::find(done.begin(), done.end(), group_action{what::lost, a}) == done.end()) {
     ASSERT_LE(++tries, limits.restarts + 1);
@@ -225,7 +225,7 @@ TEST_F(group, pauses_grow_and_a_member_is_lost_in_the_end) {
     EXPECT_GE(now - from, last);
     EXPECT_LE(now - from, limits.longest_pause + milliseconds{100});
     last = now - from;
-    done = watch.exited(a, false, now);
+    done = watch.exited(a, {}, now);
   }
   EXPECT_EQ(tries, limits.restarts + 1);
   EXPECT_TRUE(watch.members()[a].lost);
@@ -236,8 +236,8 @@ TEST_F(group, pauses_grow_and_a_member_is_lost_in_the_end) {
 TEST_F(group, who_serves_long_has_got_over_it) {
   serve();
   for (unsigned i = 0; i < 3 * limits.restarts; ++i) {
-    watch.exited(a, false, now);
-    watch.exited(m, false, now);
+    watch.exited(a, {}, now);
+    watch.exited(m, {}, now);
     now += seconds{1};
     ASSERT_THAT(watch.tick(now), ElementsAre(start_a)) << "a short pause each time";
     watch.listening(a, now);
@@ -252,21 +252,35 @@ TEST_F(group, another_version_is_named) {
   watch.listening(a, now);
   watch.listening(b, now);
   watch.tick(now);
-  watch.exited(m, true, now);
+  EXPECT_THAT(watch.exited(m, group_cause{version_mismatch, b}, now), ElementsAre(kill_b))
+      << "it may be another one by then";
   EXPECT_EQ(watch.fault(), version_mismatch);
+  EXPECT_EQ(watch.whose_fault(), b);
+}
+
+TEST_F(group, what_looked_like_another_version_was_a_worker_that_died) {
+  watch.begin(now);
+  watch.listening(a, now);
+  watch.listening(b, now);
+  watch.tick(now);
+  watch.exited(m, group_cause{version_mismatch, m}, now);
+  watch.exited(b, {}, now);
+  EXPECT_EQ(watch.fault(), worker_dead);
+  EXPECT_EQ(watch.whose_fault(), b);
+  EXPECT_EQ(watch.events().size(), 1U);
 }
 
 TEST_F(group, it_ends_the_master_first_and_then_by_force) {
   serve();
   EXPECT_THAT(watch.end(now), ElementsAre(group_action{what::terminate, m}));
   EXPECT_THAT(watch.tick(now), IsEmpty());
-  EXPECT_THAT(watch.exited(m, false, now),
+  EXPECT_THAT(watch.exited(m, {}, now),
               ElementsAre(group_action{what::terminate, a}, group_action{what::terminate, b}));
-  watch.exited(a, false, now);
+  watch.exited(a, {}, now);
   EXPECT_THAT(watch.tick(now), IsEmpty());
   now += limits.grace;
   EXPECT_THAT(watch.tick(now), ElementsAre(kill_b));
-  watch.exited(b, false, now);
+  watch.exited(b, {}, now);
   EXPECT_EQ(watch.phase(), group_phase::ended);
 }
 
@@ -279,10 +293,10 @@ TEST_F(group, a_master_that_does_not_end_is_killed) {
 
 TEST_F(group, nothing_is_started_again_while_it_ends) {
   serve();
-  watch.exited(a, false, now);
+  watch.exited(a, {}, now);
   watch.end(now);
-  watch.exited(m, false, now);
-  watch.exited(b, false, now);
+  watch.exited(m, {}, now);
+  watch.exited(b, {}, now);
   EXPECT_EQ(watch.phase(), group_phase::ended);
   EXPECT_THAT(paused(), IsEmpty());
 }

@@ -114,6 +114,74 @@ TEST_F(registry_test, a_static_phone_keeps_its_address_and_one_with_an_id_makes_
   EXPECT_EQ(where("pf-b"), "10.0.0.2:11434");
 }
 
+phone_config group_of(const std::string& name, const std::string& host, std::uint16_t port) {
+  phone_config p = phone_of_file(name, "10.0.0.100");
+  p.group.members = {{"galaxy", host, port}};
+  return p;
+}
+
+TEST_F(registry_test, a_members_address_is_nobodys_to_take) {
+  begin(registration_mode::open,
+        {group_of("big", "10.0.0.5", 11434), phone_of_file("a", "10.0.0.2", "pf-a")});
+  for (const auto* id : {"pf-a", "pf-b"}) {
+    const auto taken = hear(id, "10.0.0.5");
+    ASSERT_FALSE(taken);
+    EXPECT_EQ(taken.error().code, errc::forbidden);
+    EXPECT_EQ(taken.error().message, "the address 10.0.0.5:11434 is galaxy's, a member of the group big");
+  }
+  EXPECT_EQ(where("pf-a"), "10.0.0.2:11434");
+  EXPECT_TRUE(hear("pf-b", "10.0.0.5", 8080)->joined) << "another port is another's";
+}
+
+TEST_F(registry_test, who_has_become_a_member_is_no_phone_any_more) {
+  begin(registration_mode::open, {phone_of_file("a", "10.0.0.2", "pf-a")});
+  hear("pf-a", "10.0.0.5");
+  hear("pf-b", "10.0.0.6");
+  ASSERT_EQ(all.fleet().size(), 2U);
+  phone_config both = group_of("big", "10.0.0.5", 11434);
+  both.group.members.push_back({"pixel", "10.0.0.6", 11434});
+  all.configure({phone_of_file("a", "10.0.0.2", "pf-a"), both});
+  ASSERT_EQ(all.fleet().size(), 1U);
+  EXPECT_EQ(all.fleet()[0].name, "big");
+  EXPECT_TRUE(hear("pf-a", "10.0.0.7")) << "until it says that it is somewhere else";
+  now += 1h;
+  hear("pf-a", "10.0.0.7");
+  EXPECT_EQ(where("pf-a"), "10.0.0.7:11434");
+}
+
+TEST_F(registry_test, a_member_is_heard_and_stays_where_it_is) {
+  phone_config big = group_of("big", "10.0.0.5", 50052);
+  big.group.members[0].id = "pf-a";
+  begin(registration_mode::open, {big});
+  const auto taken = hear("pf-a", "10.0.0.5");
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->phone, "big");
+  EXPECT_FALSE(taken->joined || taken->moved);
+  EXPECT_TRUE(hear("pf-a", "10.0.0.77")) << "wherever it is";
+  EXPECT_EQ(all.fleet().size(), 1U);
+
+  big.group.members[0].token_sha256 = std::string(64, 'a');
+  all.configure({big});
+  EXPECT_EQ(hear("pf-a", "10.0.0.5").error().code, errc::unauthorized) << "the fleet's will not do";
+  EXPECT_TRUE(all.knows(std::string(64, 'a')));
+  heartbeat h;
+  h.id = "pf-a";
+  EXPECT_TRUE(all.take(h, "10.0.0.5", std::string(64, 'a'), now));
+  settings.token_sha256.clear();
+  all.configure(settings, {big});
+  EXPECT_TRUE(all.listens());
+}
+
+TEST_F(registry_test, who_has_joined_and_is_a_member_by_its_id_is_no_phone_any_more) {
+  begin(registration_mode::open, {});
+  hear("pf-a", "10.0.0.5");
+  phone_config big = group_of("big", "10.0.0.5", 50052);
+  big.group.members[0].id = "pf-a";
+  all.configure({big});
+  ASSERT_EQ(all.fleet().size(), 1U);
+  EXPECT_EQ(all.fleet()[0].name, "big");
+}
+
 TEST_F(registry_test, a_phone_moves_at_most_every_thirty_seconds) {
   begin(registration_mode::known, {phone_of_file("a", "10.0.0.1", "pf-a")});
   EXPECT_TRUE(hear("pf-a", "10.0.0.2")->moved);

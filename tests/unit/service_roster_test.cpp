@@ -30,6 +30,47 @@ class roster_test : public testing::Test {
   roster all;
 };
 
+phone_config group(const std::string& name, const std::string& member) {
+  phone_config p = phone(name);
+  p.group.members = {{"m", member + ".lan", 11434}};
+  return p;
+}
+
+TEST_F(roster_test, a_member_of_a_group_is_no_phone_beside_it) {
+  all.take_file({group("big", "a"), phone("b")});
+  EXPECT_EQ(add(phone("a")).error().code, errc::conflict);
+  EXPECT_EQ(add(phone("A")).error().message, "the address a.lan:11434 is m's, a member of the group big");
+  EXPECT_EQ(add(group("other", "b")).error().message, "the address b.lan:11434 of its member m is b's");
+  EXPECT_EQ(add(group("other", "a")).error().message,
+            "the address a.lan:11434 of its member m is m's, a member of the group big");
+  EXPECT_EQ(add(group("other", "big")).error().code, errc::conflict) << "a group is a phone too";
+  EXPECT_TRUE(add(group("other", "c")));
+  EXPECT_EQ(add(phone("c")).error().code, errc::conflict);
+  EXPECT_TRUE(all.remove("big"));
+  EXPECT_TRUE(add(phone("a"))) << "it is alone now";
+  EXPECT_FALSE(add(group("big", "a"))) << "so the group cannot come back";
+}
+
+TEST_F(roster_test, a_members_id_is_taken) {
+  phone_config big = group("big", "a");
+  big.group.members[0].id = "pf-a";
+  all.take_file({big, phone("b", 1, "pf-b")});
+  EXPECT_EQ(add(phone("c", 1, "pf-a")).error().message, "the id pf-a is m's, a member of the group big");
+  phone_config other = group("other", "c");
+  other.group.members[0].id = "pf-b";
+  EXPECT_EQ(add(other).error().message, "the id pf-b of its member m is b's");
+  other.group.members[0].id = "pf-a";
+  EXPECT_EQ(add(other).error().message, "the id pf-a of its member m is m's, a member of the group big");
+}
+
+TEST_F(roster_test, what_the_file_makes_a_member_is_no_added_phone_any_more) {
+  all.take_file({phone("b")});
+  add(phone("a"));
+  add(group("other", "c"));
+  all.take_file({phone("b"), group("big", "a"), phone("c")});
+  EXPECT_THAT(names(), ElementsAre("b/1", "big/1", "c/1"));
+}
+
 TEST_F(roster_test, a_changed_weight_stays_while_the_file_says_the_same) {
   all.take_file({phone("a", 2), phone("b", 2)});
   EXPECT_TRUE(all.change("a", {.weight = 7}));

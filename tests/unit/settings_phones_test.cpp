@@ -197,10 +197,13 @@ TEST(settings_phones, addresses_and_names_are_unique) {
 
 TEST(settings_phones, a_group) {
   const auto c = good(R"([{"host":"10.0.0.1","name":"big","group":{"status":"http://127.0.0.1:50100/",
-      "stand_in":"small","members":[{"name":"a","host":"10.0.0.2"},{"host":"10.0.0.3","port":50053}]}}])");
+      "stand_in":"small","members":[{"name":"a","host":"10.0.0.2"},{"host":"10.0.0.3","port":50053,"id":"pf-a",
+      "token_sha256":")" +
+                      std::string(64, '0') + R"("}]}}])");
   const auto& group = c.phones.at(0).group;
   EXPECT_EQ(group.members,
-            (std::vector<group_member>{{"a", "10.0.0.2", 50052}, {"10.0.0.3:50053", "10.0.0.3", 50053}}));
+            (std::vector<group_member>{{"a", "10.0.0.2", 50052, {}, {}},
+                                       {"10.0.0.3:50053", "10.0.0.3", 50053, "pf-a", std::string(64, '0')}}));
   EXPECT_EQ(group.status_host, "127.0.0.1");
   EXPECT_EQ(group.status_port, 50100);
   EXPECT_EQ(group.stand_in, "small");
@@ -218,6 +221,23 @@ TEST(settings_phones, groups_that_are_none) {
               HasSubstr("phones[0].engine: found \"ollama\""));
 }
 
+TEST(settings_phones, a_members_id_is_its_own) {
+  EXPECT_THAT(in_phone(R"("group":{"members":[{"host":"a","id":"p f"}]})"),
+              HasSubstr("phones[0].group.members[0].id: found"));
+  EXPECT_THAT(
+      in_phone(R"("group":{"members":[{"host":"a","token_sha256":")" + std::string(64, '0') + "\"}]}"),
+      HasSubstr("phones[0].group.members[0].token_sha256: found no id"));
+  EXPECT_EQ(in_phone(R"("id":"pf-a","group":{"members":[{"host":"a","id":"pf-a"}]})"),
+            "F: phones[0].group.members[0].id: found \"pf-a\" (a string), expected an id of its own");
+  EXPECT_EQ(in_phone(R"("group":{"members":[{"host":"a","id":"pf-a"},{"host":"b","id":"pf-a"}]})"),
+            "F: phones[0].group.members[1].id: found \"pf-a\" (a string), expected an id of its own");
+  EXPECT_EQ(
+      mistake_in(R"([{"host":"a","id":"pf-a"},
+                           {"host":"b","group":{"members":[{"host":"c","id":"pf-a"}]}}])"),
+      "F: phones[1].group.members[0].id: found \"pf-a\" (a string), expected an id of its own; phones[0] has "
+      "this one");
+}
+
 TEST(settings_phones, a_member_is_in_one_group_or_alone) {
   EXPECT_EQ(
       mistake_in(
@@ -229,6 +249,12 @@ TEST(settings_phones, a_member_is_in_one_group_or_alone) {
                            {"host":"b","group":{"members":[{"host":"c"}]}}])"),
       "F: phones[1].group.members[0]: found the address c:50052, expected one that is in this group only; "
       "phones[0].group.members[0] has it");
+  EXPECT_EQ(
+      in_phone(R"("name":"n","group":{"members":[{"host":"b"},{"name":"c","host":"B"}]})"),
+      "F: phones[0].group.members[1]: found the address B:50052, expected one of its own; members[0] has it");
+  EXPECT_EQ(in_phone(R"("group":{"members":[{"host":"10.0.0.1","port":11434}]})"),
+            "F: phones[0].group.members[0]: found the address 10.0.0.1:11434, expected one of its own; the "
+            "group's master has it");
 }
 
 TEST(settings_phones, unknown_keys_get_the_nearest_known_one) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pocketfleet/core/breaker.hpp"
+#include "pocketfleet/core/condition.hpp"
 #include "pocketfleet/core/error.hpp"
 #include "pocketfleet/core/forecast.hpp"
 #include "pocketfleet/core/pace.hpp"
@@ -73,7 +74,7 @@ struct phone_status {
   bool draining = false;  ///< no longer in the fleet: its last requests are being finished
   bool drained = false;   ///< by hand: in the fleet, but gets no new requests
   bool suspect = false;   ///< has just failed: asked only if there is no other, until it is seen well again
-  bool quiet = false;     ///< its heartbeats have stopped: asked only if there is no other
+  bool quiet = false;     ///< its heartbeats, or a member's, have stopped: asked only if there is no other
   rest_kind rests = rest_kind::none;
   std::string resting{};               ///< why; empty if it does not
   std::optional<telemetry> reads{};    ///< of its last heartbeat
@@ -86,8 +87,9 @@ struct phone_status {
   std::vector<std::string> models{};
   std::vector<std::string> loaded{};
   std::shared_ptr<const phone_target> target{};
-  std::optional<group_report> group{};  ///< as its supervisor last said
-  std::vector<model_speed> speeds{};    ///< as learned
+  std::optional<group_report> group{};   ///< as its supervisor last said
+  std::vector<member_status> members{};  ///< of its group, as they said themselves; in the file's order
+  std::vector<model_speed> speeds{};     ///< as learned
 };
 
 /// Single-threaded; service/desk.hpp owns the only one, locks it, and wakes those it has granted.
@@ -125,8 +127,8 @@ class dispatcher {
   std::vector<granted> settle(const grant& what, verdict how, time_point now, const measured& m = {},
                               const prefix_chain& holds = {});
 
-  /// A heartbeat of the phone with that id; without such a phone nothing happens. When no other comes for
-  /// three intervals, the phone is quiet.
+  /// A heartbeat of the phone, or of the member of a group, with that id; without one nothing happens. When
+  /// no other comes for three intervals, the phone is quiet.
   std::vector<granted> hear(std::string_view id, const telemetry& reads, seconds interval, time_point now);
 
   /// By hand, of the phone with that name; without such a phone nothing happens. A drained phone gets no new
@@ -142,7 +144,7 @@ class dispatcher {
   std::vector<granted> tick(time_point now);
 
   std::vector<phone_status> status(time_point now);
-  std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< by phone_config::id
+  std::optional<phone_status> status_of(std::string_view id, time_point now);  ///< its own, or a member's
   std::optional<phone_status> status_named(std::string_view name, time_point now);
   bool any_healthy(time_point now);                                  ///< is there a phone that gets requests?
   std::vector<std::shared_ptr<const phone_target>> targets() const;  ///< of all phones that are not removed
@@ -166,15 +168,12 @@ class dispatcher {
  private:
   struct phone {
     phone(phone_config c, const dispatch_settings& settings)
-        : config(std::move(c)), cut_out(settings.breaker), condition(settings.rest) {}
+        : config(std::move(c)), cut_out(settings.breaker), vital(settings.rest) {}
 
     /// What is true of a phone wherever it is.
     void take_over(const phone& same) {
       known = same.known;
-      condition = same.condition;
-      reads = same.reads;
-      heard = same.heard;
-      beat = same.beat;
+      vital = same.vital;
       drained = same.drained;
       past = same.past;
       if (same.cut_out.held_open()) cut_out.hold_open();
@@ -200,10 +199,7 @@ class dispatcher {
     std::uint32_t in_flight = 0;
     std::size_t place = 0;  // in glances_, unless it is removed
     pace known;
-    rest condition;
-    std::optional<telemetry> reads;  // of the last heartbeat
-    time_point heard{};
-    seconds beat{0};  // between two heartbeats
+    condition vital;  // by heartbeats
     phone_past past;
   };
   /// Phones that serve the same requests: whether they do is looked at once for all of them.
@@ -252,7 +248,6 @@ class dispatcher {
   std::uint32_t kind_of(const phone& p) const { return glances_[p.place].what; }
   bool usable(phone& p, time_point now) const;
   static bool healthy(phone& p, time_point now);
-  static bool quiet(const phone& p, time_point now);
   static standing how_good(const phone& p, time_point now);
   std::uint32_t permits(phone& p, time_point now) const;
   void line_up();

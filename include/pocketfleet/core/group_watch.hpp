@@ -40,13 +40,13 @@ enum class group_fault : std::uint8_t {
   none,
   worker_dead,    ///< its process has ended
   worker_frozen,  ///< its process stands stopped
-  worker_silent,  ///< does not listen in time
+  worker_silent,  ///< does not listen in time, or where the master looks for it
   master_dead,
   master_frozen,
   master_stuck,  ///< not ready in time: a worker serves somebody else, or cannot be reached
   master_hung,   ///< busy with nothing moving, and a worker is no longer connected to it; or answers nobody
   link_down,     ///< busy with nothing moving, though all are alive and connected
-  version_mismatch,  ///< the master says that a worker speaks another version
+  version_mismatch,  ///< master and that worker speak other versions
 };
 std::string_view to_string(group_fault fault);  ///< "worker_frozen"
 std::string_view to_string(group_phase phase);  ///< "serving"; clearing and pausing are "healing"
@@ -84,6 +84,12 @@ struct group_action {
   bool operator==(const group_action&) const = default;
 };
 
+/// Why a process has ended, where it has said so.
+struct group_cause {
+  group_fault fault;
+  std::size_t who;  ///< to whom it is laid
+};
+
 /// Something that was wrong, and for how long.
 struct group_event {
   group_fault fault;
@@ -112,8 +118,8 @@ class group_watch {
   using actions = std::vector<group_action>;
   actions begin(time_point now);
   actions listening(std::size_t worker, time_point now);
-  /// A process has ended. `mismatch`: it said that versions differ.
-  actions exited(std::size_t who, bool mismatch, time_point now);
+  /// A process has ended.
+  actions exited(std::size_t who, std::optional<group_cause> because, time_point now);
   actions looked(const group_look& look, time_point now);
   actions tick(time_point now);
   /// All are to end; phase() is `ended` when they have.

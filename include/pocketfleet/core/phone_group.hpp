@@ -14,6 +14,8 @@ struct group_member {
   std::string name;
   std::string host;
   std::uint16_t port = 0;
+  std::string id{};            ///< by which its heartbeats are known; empty: it sends none
+  std::string token_sha256{};  ///< as phone_config::token_sha256
 
   bool operator==(const group_member&) const = default;
 };
@@ -42,6 +44,13 @@ struct group_report {
   std::string fault{};   ///< "worker_frozen"; empty: none
   std::string reason{};  ///< for people; empty: it serves
   std::vector<member> members{};
+
+  /// What runs there will not be ended: the processes that it ran on are gone, or are being ended. One that
+  /// only stands stopped may go on yet.
+  bool given_up() const {
+    const bool stopped = state == "healing" && fault.empty();
+    return !usable && !stopped && state != "unreachable" && state != "unknown";
+  }
 };
 
 }  // namespace pocketfleet

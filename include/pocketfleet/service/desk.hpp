@@ -20,9 +20,12 @@ class desk;
 class permit {
  public:
   permit() = default;
-  permit(desk& from, grant what) : desk_(&from), grant_(std::move(what)) {}
+  permit(desk& from, grant what, std::stop_token lost)
+      : desk_(&from), grant_(std::move(what)), lost_(std::move(lost)) {}
   permit(permit&& other) noexcept
-      : desk_(std::exchange(other.desk_, nullptr)), grant_(std::move(other.grant_)) {}
+      : desk_(std::exchange(other.desk_, nullptr)),
+        grant_(std::move(other.grant_)),
+        lost_(std::move(other.lost_)) {}
   permit& operator=(permit&& other) noexcept;
   permit(const permit&) = delete;
   permit& operator=(const permit&) = delete;
@@ -33,6 +36,8 @@ class permit {
   void answered();  ///< the phone answers: a retry no longer counts against the budget
   const std::shared_ptr<const phone_target>& phone() const { return grant_.phone; }
   const pace& known() const { return grant_.known; }
+  /// Asked for, on any thread, when the phone is a group that has failed: nothing more will come.
+  const std::stop_token& lost() const { return lost_; }
   duration late_after() const { return grant_.late_after; }  ///< as grant::late_after
   bool foreseen() const { return grant_.foreseen; }          ///< as grant::foreseen
 
@@ -42,6 +47,7 @@ class permit {
  private:
   desk* desk_ = nullptr;
   grant grant_;
+  std::stop_token lost_{};
 };
 
 /// Owned by the application, used from every worker. The lock is never held across a wait, I/O or a log call.
@@ -59,6 +65,7 @@ class desk {
   /// Without a policy the present one stays.
   void configure(const std::vector<phone_config>& phones, std::unique_ptr<policy> chosen = nullptr);
   void report(phone_id phone, const phone_report& found);
+  void give_up(phone_id phone);  ///< what runs on it now is asked to end, as permit::lost() has it
 
   /// A heartbeat. How the phone stands then; nothing if there is none with that id.
   std::optional<phone_status> hear(std::string_view id, const telemetry& reads, seconds interval);
@@ -92,6 +99,7 @@ class desk {
     std::optional<grant> got{};  // guarded by at.mutex_
   };
 
+  permit hand_out(grant what);  // locked
   void settle(const grant& what, verdict how, const measured& m = {}, const prefix_chain& holds = {});
   void answered(grant& what);
   template <class Event>
@@ -102,6 +110,7 @@ class desk {
   dispatcher dispatcher_;
   std::unordered_map<ticket, place*> places_;  // those in the queue
   ticket next_ticket_ = 0;
+  std::unordered_map<phone_id, std::stop_source> lost_;  // of groups with a supervisor
 };
 
 }  // namespace pocketfleet

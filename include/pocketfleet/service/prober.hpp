@@ -42,6 +42,8 @@ class prober : public std::enable_shared_from_this<prober> {
   task<phone_report> look(std::shared_ptr<const phone_target> phone, memory& m);
   task<phone_report> look_at_ollama(std::shared_ptr<const phone_target> phone, memory& m);
   task<phone_report> look_at_llama_server(std::shared_ptr<const phone_target> phone, memory& m);
+  task<std::optional<group_report>> ask_supervisor(const phone_target& phone);
+  task<> rest(wait_timer& timer, std::shared_ptr<const phone_target> phone, const memory& m);
   task<> look_at_group(std::shared_ptr<const phone_target> phone, phone_report& found);
   task<result<page>> get(std::shared_ptr<const phone_target> phone, std::string_view target);
   duration until_next_look(const memory& m);

@@ -36,6 +36,8 @@ struct registration_settings {
   std::size_t most = 256;  ///< phones that are not in the file
 };
 
+/// A member of a group is heard, and is nowhere but there: it neither joins nor moves.
+///
 /// Identity is the id, never the address: who has a phone's address has nothing, and who has its id and token
 /// may say where it is. Owned by the application, used from every worker; one lock, never held across I/O.
 class registry {
@@ -94,9 +96,13 @@ class registry {
     time_point moved{};
   };
 
+  template <class Is>
+  bool has_token(Is is) const;
   void take_file(std::vector<phone_config> of_file);
   const phone_config* of_file(const std::string& id) const;
+  const phone_config* group_with(const std::string& member_id) const;
   result<place> where(const heartbeat& h, const std::string& peer) const;
+  const phone_config* group_at(const place& at) const;
   result<void> make_room(const place& at, const std::string& id);
   std::string free_name(const std::string& wish, const std::string& id) const;
   bool follows(const std::string& id) const;

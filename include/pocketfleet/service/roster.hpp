@@ -30,7 +30,7 @@ struct new_phone {
 /// The rule for a file that is read again: what was changed by hand stays as long as the file says of it what
 /// it said before. A weight or a number of permits stays while the file's own is the same; a removed phone
 /// stays away while its entry is the same; an added phone stays until the file has one with its id, address
-/// or name. In everything else the file is right.
+/// or name, or has it as a member of a group. In everything else the file is right.
 class roster {
  public:
   struct entry {
@@ -46,7 +46,8 @@ class roster {
   /// Those that are not removed.
   std::vector<phone_config> phones() const;
 
-  /// Errors: errc::conflict if its name, address or id is taken, by one of these or of `others`.
+  /// Errors: errc::conflict if its name, address or id is taken, by one of these or of `others`, or what is a
+  /// member of a group would be a second time in the fleet.
   result<void> add(new_phone phone, const std::vector<phone_config>& others);
   bool change(std::string_view name, const phone_change& what);  ///< false: not one of these
   bool remove(std::string_view name);                            ///< false: not one of these
