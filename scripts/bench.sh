@@ -3,9 +3,11 @@
 #
 #   scripts/bench.sh [--rounds N] [--seconds S] [--scenario NAME] [--syscalls] [--build NAME=FILE] [--json FILE] ...
 #   scripts/bench.sh --scenario fleet [--plots] [--seeds N] [--workload W] [--fleet F] [--policy P] [--json FILE] ...
+#   scripts/bench.sh --scenario live [--seeds N] [--compress N] [--workload W] [--json FILE] ...
 #
 # The second compares ways of choosing a phone, in virtual time (tests/bench/fleet, bench_fleet --help); --plots makes
-# the pictures of docs/images from it and installs what draws them.
+# the pictures of docs/images from it and installs what draws them. The third compares the gateway's policies with
+# HAProxy's in real time, over the same simulated phones (tests/bench/live.py --help).
 #
 # Installs what is missing and builds release first; HAProxy and nginx, where they are not installed, are unpacked into
 # ~/.cache/pocketfleet ($POCKETFLEET_CACHE), without root. The tables go to stdout, all else to stderr. Fails if an
@@ -23,7 +25,7 @@ fi
 
 # From the caller's folder, since the program runs in the project's.
 arguments=()
-fleet=0 plots=0 json=''
+fleet=0 live=0 plots=0 json=''
 while (($#)); do
     if [[ $1 == --json && -n ${2:-} ]]; then
         json=$(readlink -m "$2")
@@ -31,6 +33,9 @@ while (($#)); do
         shift 2
     elif [[ "$1 ${2:-}" == "--scenario fleet" ]]; then
         fleet=1
+        shift 2
+    elif [[ "$1 ${2:-}" == "--scenario live" ]]; then
+        live=1
         shift 2
     elif [[ $1 == --plots ]]; then
         plots=1
@@ -55,6 +60,8 @@ if ((fleet)); then
     exit
 fi
 ((!plots)) || die "--plots is for --scenario fleet"
+targets=(pocketfleet)
+((live)) || targets+=(bench_backend bench_load bench_choice)
 scripts/install_deps.sh bench >&2
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 for proxy in haproxy nginx; do
@@ -66,6 +73,8 @@ for proxy in haproxy nginx; do
     fi
 done
 export PATH
-configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target pocketfleet bench_backend bench_load bench_choice
+configure_and_build release -DPOCKETFLEET_BENCH=ON -- --target "${targets[@]}"
 say "measuring"
-exec /usr/bin/python3 tests/bench/bench.py "${arguments[@]}"
+program=bench
+((!live)) || program=live
+exec /usr/bin/python3 "tests/bench/$program.py" "${arguments[@]}"

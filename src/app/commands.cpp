@@ -227,6 +227,7 @@ int sim_phones(const sim_arguments& arguments) {
     s.prefill_rate = arguments.prefill_rate;
     s.load_time = milliseconds(arguments.load_ms);
     s.slots = arguments.slots;
+    s.gain_of_more = arguments.gain_of_more;
     s.prompt_cache = arguments.prompt_cache;
     s.answer_tokens = arguments.answer_tokens;
     s.context = arguments.context;

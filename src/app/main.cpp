@@ -153,6 +153,10 @@ int run(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   sim_command->add_option("--load-ms", sim.load_ms, "Time to load the model");
   sim_command->add_option("--slots", sim.slots, "Requests at once")->check(CLI::Range(1, 64));
+  sim_command
+      ->add_option("--gain-of-more", sim.gain_of_more,
+                   "What each further request at once adds to the speed: 1 as much again, 0 nothing")
+      ->check(CLI::Range(0.0, 1.0));
   sim_command->add_option("--prompt-cache", sim.prompt_cache,
                           "false: every prompt is read from its beginning");
   sim_command->add_option("--answer-tokens", sim.answer_tokens, "Length of an answer without a limit");

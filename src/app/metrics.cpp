@@ -216,6 +216,10 @@ metrics::metrics() {
        "From sending to the phone's first token.", {"phone"});
   name(prompt_tokens_, "pocketfleet_prompt_tokens_total", "Tokens of prompts, as the engines count them.",
        {"phone"});
+  name(cached_tokens_, "pocketfleet_prompt_cached_tokens_total",
+       "Of these: tokens that the phone had read before, as far as its engine says.", {"phone"});
+  name(thought_cached_, "pocketfleet_prompt_expected_cached_tokens_total",
+       "Of these: tokens that the policy thought the phone to have read before.", {"phone"});
   name(answer_tokens_, "pocketfleet_answer_tokens_total", "Tokens generated, as the engines count them.",
        {"phone"});
   name(retries_, "pocketfleet_retries_total",
@@ -304,6 +308,8 @@ void metrics::on_attempt(const attempt_record& r) {
   child(attempt_seconds_, r.phone, {}, latency).Observe(in_seconds(r.total));
   child(prompt_tokens_, r.phone, {}).Increment(static_cast<double>(r.prompt_tokens));
   child(answer_tokens_, r.phone, {}).Increment(static_cast<double>(r.answer_tokens));
+  child(cached_tokens_, r.phone, {}).Increment(static_cast<double>(r.cached_tokens));
+  child(thought_cached_, r.phone, {}).Increment(static_cast<double>(r.thought_cached));
   if (r.answer_time > nanoseconds{0}) {
     child(tokens_per_second_, r.phone, {})
         .Set(static_cast<double>(r.answer_tokens) / in_seconds(r.answer_time));

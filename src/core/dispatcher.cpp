@@ -251,7 +251,8 @@ std::vector<granted> dispatcher::answered(grant& what, time_point now) {
   return serve_queue(now);
 }
 
-std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m) {
+std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_point now, const measured& m,
+                                        const prefix_chain& holds) {
   phone& p = *phones_[index(what.phone->id)];
   if (what.retry) retries_.give_back();
   if (what.hedge) --hedges_;
@@ -260,7 +261,7 @@ std::vector<granted> dispatcher::settle(const grant& what, verdict how, time_poi
   if (how == verdict::success && what.alone && p.in_flight == 1) p.vital.learn(m, now);
   --p.in_flight;
   --in_flight_;
-  forecasts_.end(p.past, what.run, m, p.in_flight, now);
+  forecasts_.end(p.past, what.run, m, p.in_flight, now, holds);
   p.cut_out.end(how, now, random_, what.trial);
   if (how != verdict::neutral) p.suspect = how != verdict::success;
   changed(p);

@@ -174,6 +174,7 @@ grant dispatcher::give(const candidate& to, const want& wanted, time_point now) 
   grant out{.phone = p.target, .since = now, .known = p.known};
   out.trial = p.cut_out.begin(now);
   out.alone = p.in_flight == 0;
+  out.foreseen = policy_->foresees();
   const workplace there{p.in_flight, p.slots.value_or(p.config.max_concurrency)};
   std::string made;
   out.run =

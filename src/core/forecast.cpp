@@ -162,15 +162,15 @@ estimate forecaster::takes(const phone_past& phone, std::string_view model, cons
   const double prefill = of_phone([](const learned_speed& s) { return s.prefill(); }, first_prefill);
   const double per_token =
       of != nullptr && of->bytes_per_token > 0 ? of->bytes_per_token : first_bytes_per_token;
-  const std::uint64_t cached =
-      std::min<std::uint64_t>(phone.prefixes.known(wanted.prefix), wanted.prompt_bytes);
+  const prefix_memory::outlook has = phone.prefixes.look(wanted.prefix, there.slots, now);
+  const std::uint64_t cached = std::min<std::uint64_t>(has.is.known, wanted.prompt_bytes);
   const double to_read = static_cast<double>(wanted.prompt_bytes - cached) / per_token;
   const double crowd = 1 + beside_costs * there.beside;
   const double first = there.load ? of_phone([](const learned_speed& s) { return s.load(); }, first_load) : 0;
   estimate out;
   out.first_token = first + to_read * prefill * crowd;
   out.whole = out.first_token + tokens_to_say(of, wanted.answer_limit) * decode * crowd;
-  out.harm = phone.prefixes.loses(wanted.prefix, there.slots, now) / per_token * prefill;
+  out.harm = has.loses / per_token * prefill;
   return out;
 }
 
@@ -179,11 +179,10 @@ forecast forecaster::begin(phone_past& phone, std::string_view model, const want
   forecast out{.number = ++runs_,
                .model = std::string(model),
                .prompt_bytes = wanted.prompt_bytes,
-               .cached_bytes = phone.prefixes.known(wanted.prefix),
                .answer_limit = wanted.answer_limit,
                .beside = static_cast<double>(there.beside),
                .takes = takes};
-  phone.prefixes.keep(wanted.prefix, there.slots, now);
+  out.cached = phone.prefixes.keep(wanted.prefix, there.slots, now, out.number);
   const std::chrono::duration<double> length(takes.whole);
   phone.runs_.push_back({out.number, now, std::chrono::duration_cast<duration>(length)});
   phone.pass_ = 0;
@@ -192,29 +191,38 @@ forecast forecaster::begin(phone_past& phone, std::string_view model, const want
 
 namespace {
 
-/// Ollama does not say how much of a prompt it had read before. It is believed to be what was thought to be
-/// in its cache, if its speed is then nearer to what is known of it.
+/// Ollama does not say how much of a prompt it had read before. Of what may have been in its cache that is
+/// believed with which its speed is nearest to what is known of it.
 measured as_read(measured m, const forecast& what, const learned_speed& known) {
-  if (m.cached_tokens > 0 || what.cached_bytes == 0 || m.prompt_tokens == 0 ||
+  if (m.cached_tokens > 0 || what.prompt_bytes == 0 || m.prompt_tokens == 0 ||
       m.prompt_time <= nanoseconds{0})
     return m;
-  const double share = static_cast<double>(what.cached_bytes) / static_cast<double>(what.prompt_bytes);
-  const auto thought = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
-  const std::uint64_t believed = std::min(thought, m.prompt_tokens - 1);  // the last one is always read
-  const auto off = [&](std::uint64_t read) {
-    return std::abs(std::log(in_seconds(m.prompt_time) / static_cast<double>(read) / known.prefill()));
+  const auto tokens = [&](std::uint32_t bytes) {
+    const double share = static_cast<double>(bytes) / static_cast<double>(what.prompt_bytes);
+    const auto thought = static_cast<std::uint64_t>(share * static_cast<double>(m.prompt_tokens));
+    return std::min(thought, m.prompt_tokens - 1);  // the last one is always read
   };
-  if (known.prefill() <= 0 || off(m.prompt_tokens - believed) < off(m.prompt_tokens))
-    m.cached_tokens = believed;
+  if (known.prefill() <= 0) {
+    m.cached_tokens = tokens(what.cached.known);
+    return m;
+  }
+  const auto off = [&](std::uint64_t cached) {
+    const auto read = static_cast<double>(m.prompt_tokens - cached);
+    return std::abs(std::log(in_seconds(m.prompt_time) / read / known.prefill()));
+  };
+  for (const std::uint32_t bytes : {what.cached.in_slot, what.cached.aside}) {
+    if (off(tokens(bytes)) < off(m.cached_tokens)) m.cached_tokens = tokens(bytes);
+  }
   return m;
 }
 
 }  // namespace
 
 void forecaster::end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside,
-                     time_point now) {
+                     time_point now, const prefix_chain& holds) {
   std::erase_if(phone.runs_, [&](const phone_past::run& r) { return r.number == what.number; });
   phone.pass_ = 0;
+  phone.prefixes.release(what.number, holds, now);
   if (what.model.empty() || (m.answer_tokens == 0 && m.prompt_tokens == 0)) return;
   auto own = std::find_if(phone.speeds_.begin(), phone.speeds_.end(),
                           [&](const auto& s) { return s.model == what.model; });
@@ -222,7 +230,13 @@ void forecaster::end(phone_past& phone, const forecast& what, const measured& m,
     if (phone.speeds_.size() >= most_models) phone.speeds_.erase(phone.speeds_.begin());
     own = phone.speeds_.insert(phone.speeds_.end(), {what.model, {}});
   }
-  own->speed.learn(as_read(m, what, own->speed), (what.beside + beside) / 2, now);
+  const measured read = as_read(m, what, own->speed);
+  const bool told = m.cached_tokens > 0 || (own->speed.prefill() > 0 && m.prompt_time > nanoseconds{0});
+  if (told && m.prompt_tokens > 0)
+    phone.prefixes.learn(what.cached, static_cast<double>(what.prompt_bytes) *
+                                          static_cast<double>(read.cached_tokens) /
+                                          static_cast<double>(m.prompt_tokens));
+  own->speed.learn(read, (what.beside + beside) / 2, now);
   if (m.first_token > nanoseconds{0})
     phone.lateness_.learn(in_seconds(m.first_token) / (what.takes.first_token + least_wait));
   learn_habits(what, m, own->speed, now);

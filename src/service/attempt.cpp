@@ -63,7 +63,6 @@ measured measured_in(const attempt_result& a) {
   const usage& c = a.counts;
   measured m{c.prompt_tokens, c.answer_tokens, c.prompt_time, c.answer_time, c.cached_tokens, c.load_time};
   if (a.how) m.first_token = a.first_token;
-  if (a.how) m.first_token = a.first_token;
   if (!a.how || c.prompt_time > nanoseconds{0} || c.answer_time > nanoseconds{0}) return m;
   // Text that comes at once, as a call of a tool may, shows nothing of what was before it.
   const bool as_made = a.pieces > 1 && 2 * a.pieces >= c.answer_tokens;

@@ -1,5 +1,7 @@
 #include "pocketfleet/service/desk.hpp"
 
+#include <algorithm>
+
 namespace pocketfleet {
 
 permit& permit::operator=(permit&& other) noexcept {
@@ -12,8 +14,15 @@ permit& permit::operator=(permit&& other) noexcept {
   return *this;
 }
 
-void permit::settle(verdict how, const measured& m) {
-  if (desk* to = std::exchange(desk_, nullptr)) to->settle(grant_, how, m);
+void permit::settle(verdict how, const measured& m, const prefix_chain& holds) {
+  if (desk* to = std::exchange(desk_, nullptr)) to->settle(grant_, how, m, holds);
+}
+
+std::uint64_t permit::thought_cached(std::uint64_t prompt_tokens) const {
+  const forecast& run = grant_.run;
+  if (run.prompt_bytes == 0) return 0;
+  const double share = static_cast<double>(run.cached.known) / static_cast<double>(run.prompt_bytes);
+  return static_cast<std::uint64_t>(std::min(1.0, share) * static_cast<double>(prompt_tokens));
 }
 
 void permit::answered() {
@@ -93,8 +102,8 @@ desk::place::~place() {
   if (unused) at.settle(*unused, verdict::neutral);
 }
 
-void desk::settle(const grant& what, verdict how, const measured& m) {
-  run([&](dispatcher& d, time_point now) { return d.settle(what, how, now, m); });
+void desk::settle(const grant& what, verdict how, const measured& m, const prefix_chain& holds) {
+  run([&](dispatcher& d, time_point now) { return d.settle(what, how, now, m, holds); });
 }
 
 void desk::answered(grant& what) {

@@ -151,7 +151,7 @@ task<> dialects_api::count_tokens(http_call& call) {
   wanted.model = model.empty() ? std::string{} : normalized_model(model);
   wanted.engines = mask_of(engine_kind::llama_server);
   const std::stop_token stop = call.gone;
-  const time_point deadline = clock::now() + settings_.times.queue;
+  const time_point deadline = std::min(clock::now() + settings_.times.queue, call.deadline);
   auto held = co_await desk_.acquire(call.where, wanted, deadline, stop);
   std::string counted;
   if (held) {

@@ -18,8 +18,8 @@ milliseconds since(time_point then) {
 }
 
 /// What it will take, as far as the question tells.
-void foresee(want& wanted, const question& q) {
-  wanted.prefix = prefix_of(q);
+void foresee(want& wanted, prompt_end& end, const question& q) {
+  wanted.prefix = prefix_of(q, &end);
   if (!wanted.prefix.empty()) wanted.prompt_bytes = wanted.prefix.back().bytes;
   const auto limit = q.options.find("num_predict");
   if (limit == q.options.end() || !limit->is_number_integer() || *limit <= 0) return;
@@ -80,7 +80,7 @@ result<asked> dispatch::ask(const worker_context& worker, question q, const ask_
     }
     j->keep = true;
   }
-  foresee(j->wanted, q);
+  foresee(j->wanted, j->end, q);
   j->wanted.session = how.session;
   j->wanted.owner = how.owner;
   j->wanted.how_soon = how.how_soon;
@@ -171,7 +171,7 @@ task<result<void>> dispatch::attempts(generation& g, phone_client& phones, const
     const attempt_result& a = running->result;
     const time_point began = running->began;
     const bool progressed = g.pieces() > before;
-    note(so_far, g, held, a, began, progressed);
+    note(so_far, g, j, held, a, began, progressed);
     if (a.how) {
       finish(g, a, so_far, j);
       co_await one.read_rest();
@@ -238,17 +238,28 @@ void dispatch::begin_anew(want& wanted, story& so_far, const job& j) {
 }
 
 /// An attempt is over: what follows for its phone, and for the books.
-void dispatch::note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,
-                    bool progressed) {
+void dispatch::note(story& so_far, generation& g, const job& j, permit& held, const attempt_result& a,
+                    time_point began, bool progressed) {
   const errc code = a.how ? errc{} : a.how.error().code;
   ++so_far.tries;
   if (!a.how && code == errc::phone_error) ++so_far.phone_errors;
   // The same request that made one phone fail says little about the second.
   const bool again = code == errc::phone_error && so_far.phone_errors > 1;
   const usage& c = a.counts;
-  held.settle(a.how ? verdict::success : again ? verdict::neutral : verdict_of(code), measured_in(a));
-  observer_.on_attempt({held.phone()->name, a.how ? "ok" : to_string(code), a.first_token,
-                        clock::now() - began, c.prompt_tokens, c.answer_tokens, c.answer_time});
+  prefix_chain holds;
+  if (a.how && held.foreseen()) {
+    holds = g.look([&](const answer& said, const generation_state&) {
+      return prefix_with(j.wanted.prefix, j.end, said);
+    });
+  }
+  held.settle(a.how ? verdict::success : again ? verdict::neutral : verdict_of(code), measured_in(a), holds);
+  attempt_record r{held.phone()->name, a.how ? "ok" : to_string(code),
+                   a.first_token,      clock::now() - began,
+                   c.prompt_tokens,    c.answer_tokens,
+                   c.answer_time};
+  r.cached_tokens = c.cached_tokens;
+  if (held.foreseen()) r.thought_cached = held.thought_cached(c.prompt_tokens);
+  observer_.on_attempt(r);
   if (!so_far.begun) return;
   if (a.how || progressed) {
     g.rescued(++so_far.rescues);

@@ -40,7 +40,7 @@ embeddings_work::embeddings_work(desk& fleet, observer& books, const service_set
       request_(request),
       model_(normalized_model(request.model)),
       owner_(owner_of(call)),
-      deadline_(call.began + settings.times.request),
+      deadline_(std::min(call.began + settings.times.request, call.deadline)),
       vectors_(request.inputs.size()) {}
 
 std::function<void()> embeddings_work::stopper() const {

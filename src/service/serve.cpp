@@ -38,6 +38,7 @@ class waiting {
       found.hit = what.known;
       choices_.emplace_back(std::move(found));
     }
+    if (late()) return;
     const worker_context worker{call.where, call.phones};
     ask_manner how{what.use_cache, what.stream, what.rescue, wake_, call.traceparent};
     how.owner = owner_of(call);
@@ -72,8 +73,20 @@ class waiting {
     if (r.cached) r.phone = choices_.front().found.hit->phone;
   }
 
-  /// Until something is new, the client's leaving too. False: nothing by `until`.
-  task<bool> news(time_point until = time_point::max()) { return wake_->wait(until); }
+  /// Until something is new, the client's leaving too. False: nothing by `until`, or the client's time is
+  /// over.
+  task<bool> news(time_point until = time_point::max()) {
+    return wake_->wait(std::min(until, call_.deadline));
+  }
+
+  /// The client's time is over, and not all is there: that is what becomes of it.
+  bool late() {
+    if (call_.deadline == time_point::max() || clock::now() < call_.deadline) return false;
+    look();
+    if (!choices_.empty() && over()) return false;
+    failed = error(errc::deadline, "X-Request-Timeout: the answer took longer");
+    return true;
+  }
 
   /// Looks at those that are not over yet.
   void look() {
@@ -223,13 +236,14 @@ task<> serve_stream(http_call& call, dispatch& runner, serving& what, millisecon
       silent_since = clock::now();
     }
     answers.taken();
-    while (!co_await answers.news(silent_since + keepalive)) {
+    while (!co_await answers.news(silent_since + keepalive) && !answers.late()) {
       text.clear();
       answers.keep_alive(text);
       if (call.out->status() == 0) call.out->begin(200, what.form->stream_type(), answers.headers());
       if (!co_await call.out->write(text)) break;
       silent_since = clock::now();
     }
+    answers.late();
   }
   answers.note();
   if (call.gone.stop_requested() || !answers.over()) co_return;
@@ -250,8 +264,10 @@ task<> serve_stream(http_call& call, dispatch& runner, serving& what, millisecon
 
 task<result<std::string>> whole_answer(http_call& call, dispatch& runner, serving& what, request_record& r) {
   waiting answers(call, runner, what, r);
-  for (answers.look(); !answers.over() && !call.gone.stop_requested(); answers.look())
-    co_await answers.news();
+  for (answers.look(); !answers.over() && !call.gone.stop_requested(); answers.look()) {
+    const bool news = co_await answers.news();
+    if (!news) answers.late();
+  }
   answers.note();
   what.headers = answers.headers();
   if (answers.failed) co_return *answers.failed;

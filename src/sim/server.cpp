@@ -28,6 +28,7 @@ void check(const phone_settings& settings) {
   need(settings.engine != engine_kind::unknown, "a simulated phone needs an engine");
   need(rate(settings.prefill_rate) && rate(settings.decode_rate), "rates of a simulated phone are over 0");
   need(settings.slots >= 1 && settings.slots <= 1024, "a simulated phone has 1 to 1024 slots");
+  need(settings.gain_of_more >= 0 && settings.gain_of_more <= 1, "gain_of_more is a share from 0 to 1");
   need(settings.slowest > 0 && settings.slowest <= 1, "slowest is a share over 0, at most 1");
   need(settings.context >= 16, "a simulated phone has a context of at least 16 tokens");
   need(settings.load_time >= milliseconds(0) && settings.heats_in >= milliseconds(0) &&
@@ -159,9 +160,11 @@ fault phone::server::take_fault() {
   return shown;
 }
 
-double phone::server::decode_rate(time_point now) const {
+double phone::server::speed(time_point now) const {
   const bool slow = fault_.kind == fault_kind::slow && fault_.times == 0;
-  return settings.decode_rate * warmth.speed(now) * (slow ? fault_.factor : 1);
+  const auto together = static_cast<double>(std::max(1U, slots.active()));
+  const double each = (1 + settings.gain_of_more * (together - 1)) / together;
+  return warmth.speed(now) * each * (slow ? fault_.factor : 1);
 }
 
 phone_state phone::server::state() {

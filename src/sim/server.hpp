@@ -36,8 +36,9 @@ class phone::server : public std::enable_shared_from_this<phone::server> {
   /// Changes whenever a fault is set or cleared, and when it clears itself.
   std::uint64_t fault_epoch() const { return fault_epoch_; }
 
-  double decode_rate(time_point now) const;  ///< of a slot now: heat and a standing fault counted in
-  double prefill_rate(time_point now) const { return settings.prefill_rate * warmth.speed(now); }
+  // Of a request that runs now: heat, a standing fault and the others beside it counted in.
+  double decode_rate(time_point now) const { return settings.decode_rate * speed(now); }
+  double prefill_rate(time_point now) const { return settings.prefill_rate * speed(now); }
   bool ready(time_point now) const { return now >= ready_at_; }  ///< llama-server: the model has been read
 
   phone_state state();
@@ -60,6 +61,7 @@ class phone::server : public std::enable_shared_from_this<phone::server> {
   void listen();
   void stop_listening(bool keep_port);
   void apply(const fault& what);
+  double speed(time_point now) const;
 
   boost::asio::ip::tcp::acceptor acceptor_;
   boost::asio::steady_timer accept_pause_;

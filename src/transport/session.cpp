@@ -1,6 +1,8 @@
 #include "session.hpp"
 
 #include <array>
+#include <charconv>
+#include <cmath>
 
 #include "request_id.hpp"
 #include "routing.hpp"
@@ -152,6 +154,22 @@ void session::add_preflight(header_list& headers, std::string methods) const {
   headers.emplace_back("Access-Control-Max-Age", "600");
 }
 
+/// How long the client of a model waits, if it says so.
+std::optional<error> session::read_deadline(const route& to, http_call& call) const {
+  const std::string_view text = parser_->get()["X-Request-Timeout"];
+  if (text.empty() || to.method != "POST" || to.access != access_level::client) return std::nullopt;
+  constexpr double longest = 86'400;  // as request_timeout_s; more changes nothing
+  double wait = 0;
+  const auto [end, bad] =
+      std::from_chars(text.data(), text.data() + text.size(), wait, std::chars_format::fixed);
+  if (bad != std::errc{} || end != text.data() + text.size() || !(wait > 0) || !std::isfinite(wait))
+    return error(errc::bad_request, "X-Request-Timeout: found \"" + std::string(text.substr(0, 40)) +
+                                        "\", expected seconds, a number over 0");
+  call.deadline = call.began + std::chrono::duration_cast<duration>(
+                                   std::chrono::duration<double>(std::min(wait, longest)));
+  return std::nullopt;
+}
+
 task<> session::call_handler(const route& to) {
   http_call call(to.path, socket_.get_executor());
   call.method = to.method;
@@ -174,8 +192,13 @@ task<> session::call_handler(const route& to) {
   serving_ = true;
   if (!watching_ && !std::exchange(to_be_watched_, true)) server_->watch_later(this);
   bool threw = false;
+  std::optional<error> wrong = read_deadline(to, call);
   try {
-    co_await to.run(call);
+    if (wrong) {
+      co_await fail(*wrong, {});
+    } else {
+      co_await to.run(call);
+    }
   } catch (const std::exception& e) {  // the fence: one request ends, nothing else
     threw = true;
     if (server_->face().complain) server_->face().complain("a handler threw", e.what());

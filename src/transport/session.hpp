@@ -88,6 +88,7 @@ class session final : public reply, public std::enable_shared_from_this<session>
   std::string refusal_body(int status, std::string_view code, std::string_view text) const;
   task<> serve_nobody();
   task<> call_handler(const route& to);
+  std::optional<error> read_deadline(const route& to, http_call& call) const;
   void add_preflight(header_list& headers, std::string methods) const;
   void keep_books(http_call& call);
 

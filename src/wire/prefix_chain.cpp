@@ -31,8 +31,20 @@ class running_hash {
     if (!state_) throw std::bad_alloc();
   }
   void begin() { XXH3_64bits_reset(state_.get()); }
+  void begin_behind(std::uint64_t hash) {
+    begin();
+    add_number(hash);
+  }
   void add(std::string_view text) {
     if (!text.empty()) XXH3_64bits_update(state_.get(), text.data(), text.size());
+  }
+  void add_number(std::uint64_t number) {
+    std::array<char, sizeof number> bytes{};
+    for (char& b : bytes) {
+      b = static_cast<char>(number & 0xFFU);
+      number >>= 8U;
+    }
+    add({bytes.data(), bytes.size()});
   }
   std::uint64_t here() const { return XXH3_64bits_digest(state_.get()); }
 
@@ -46,6 +58,13 @@ class running_hash {
 class marking {
  public:
   explicit marking(running_hash& hash) : hash_(hash) { hash_.begin(); }
+
+  /// Goes on behind a prompt that was marked before.
+  marking(running_hash& hash, const prefix_chain& prompt, const prompt_end& end)
+      : hash_(hash), count_(end.marks), bytes_(end.bytes), end_(end.hash) {
+    hash_.begin_behind(end_);
+    std::copy_n(prompt.begin(), count_, marks_.begin());
+  }
 
   /// Hashed, and no text of the prompt.
   void aside(std::string_view text) {
@@ -62,7 +81,7 @@ class marking {
       bytes_ += part;
       within_ += part;
       if (within_ < next_) continue;
-      mark();
+      mark(hash_.here());
       next_ += std::max(step, within_ / spread);
     }
     close(length);
@@ -73,35 +92,34 @@ class marking {
     bytes_ += image_like;
   }
 
-  /// A message, or what stands before the first, is over.
+  /// A message, or what stands before the first, is over. What follows is hashed from this hash on, so that
+  /// nobody needs the text before it.
   void end_part() {
-    mark();
+    end_ = hash_.here();
+    mark(end_);
+    hash_.begin_behind(end_);
     within_ = 0;
     next_ = step;
   }
 
+  prompt_end end() const { return {end_, bytes_, static_cast<std::uint32_t>(count_)}; }
+
+  /// The last to be called.
   prefix_chain all() {
-    if (shown() > (count_ == 0 ? 0 : marks_[count_ - 1].bytes)) marks_[count_++] = {hash_.here(), shown()};
+    if (shown() > (count_ == 0 ? 0 : marks_[count_ - 1].bytes)) marks_[count_++] = {end_, shown()};
     return prefix_chain(marks_.begin(), marks_.begin() + static_cast<std::ptrdiff_t>(count_));
   }
 
  private:
   /// So that no text runs into the next. Behind it, for a longer text is to begin with the same marks.
-  void close(std::uint64_t length) {
-    std::array<char, sizeof length> bytes{};
-    for (char& b : bytes) {
-      b = static_cast<char>(length & 0xFFU);
-      length >>= 8U;
-    }
-    hash_.add({bytes.data(), bytes.size()});
-  }
+  void close(std::uint64_t length) { hash_.add_number(length); }
 
-  void mark() {
+  void mark(std::uint64_t hash) {
     if (count_ == most_marks - 1) return;
     const std::uint64_t last = count_ == 0 ? 0 : marks_[count_ - 1].bytes;
     const std::uint64_t apart = count_ < close_marks ? 1 : count_ < spread_marks ? last / spread : last;
     if (shown() <= last || shown() - last < apart) return;
-    marks_[count_++] = {hash_.here(), shown()};
+    marks_[count_++] = {hash, shown()};
   }
   std::uint32_t shown() const {
     return static_cast<std::uint32_t>(
@@ -114,6 +132,7 @@ class marking {
   std::uint64_t bytes_ = 0;
   std::uint64_t within_ = 0;   // bytes of this part
   std::uint64_t next_ = step;  // of this part, where a mark is due
+  std::uint64_t end_ = 0;      // hash of all parts that are over
 };
 
 const std::string* text_in(const json& object, const char* name) {
@@ -185,15 +204,24 @@ std::uint64_t name_hash(std::string_view name, std::uint64_t within) {
   return std::max<std::uint64_t>(XXH3_64bits_withSeed(name.data(), name.size(), within), 1);
 }
 
-prefix_chain prefix_of(const question& q) {
-  thread_local running_hash hash;
-  marking out(hash);
+namespace {
+
+running_hash& worker_hash() {
+  thread_local running_hash one;
+  return one;
+}
+
+}  // namespace
+
+prefix_chain prefix_of(const question& q, prompt_end* end) {
+  marking out(worker_hash());
   add_head(out, q);
   if (q.raw) {
     // A prompt of tokens has no text.
     const json* const tokens = q.prompt.empty() ? member(q.native, "prompt") : nullptr;
     out.text(tokens != nullptr && tokens->is_array() ? dump_json(*tokens) : q.prompt);
     out.end_part();
+    if (end != nullptr) *end = {};
     return out.all();
   }
   // The neutral form of what is not all neutral lacks something.
@@ -207,6 +235,20 @@ prefix_chain prefix_of(const question& q) {
   }
   const json& messages = whole != nullptr && whole->is_array() ? *whole : q.messages;
   for (const json& message : messages) add_message(out, message);
+  if (end != nullptr) *end = out.end();
+  return out.all();
+}
+
+prefix_chain prefix_with(const prefix_chain& prompt, const prompt_end& end, const answer& said) {
+  if (end.hash == 0 || said.has(piece_kind::reasoning) || said.has(piece_kind::tool_call)) return {};
+  const bool plain = !said.has(piece_kind::logprobs);
+  const std::string chosen = plain ? std::string{} : said.joined(piece_kind::content);
+  const std::string& content = plain ? said.text : chosen;
+  if (content.empty()) return {};
+  marking out(worker_hash(), prompt, end);
+  out.text("assistant");
+  out.text(content);
+  out.end_part();
   return out.all();
 }
 

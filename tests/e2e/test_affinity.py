@@ -30,14 +30,14 @@ class Talk:
 
     def __init__(self, gateway, about, headers=None, words=60):
         self.gateway, self.headers, self.words = gateway, headers or {}, words
-        self.about = about
+        self.about, self.answer = about, ANSWER
         self.messages = [{"role": "system", "content": filler(words, about)}]
         self.phones, self.timings, self.answers = [], [], []
 
     def turn(self, question=None):
         asked = question or filler(self.words // 4, self.about + 100 * len(self.phones))
         self.messages.append({"role": "user", "content": asked})
-        body = json.dumps({"messages": self.messages, "max_tokens": ANSWER, "temperature": 0})
+        body = json.dumps({"messages": self.messages, "max_tokens": self.answer, "temperature": 0})
         reply = request(self.gateway.port, "POST", "/v1/chat/completions", body, {**self.gateway.headers, **self.headers})
         assert reply.status == 200, reply
         answer = reply.json()
@@ -86,6 +86,61 @@ def test_a_conversation_goes_on_where_its_beginning_is(start, slow_phones):
             told[phone] += t["cache_n"]
     for phone in slow_phones:
         assert counter(phone, "prompt_tokens_cached_total") == told[phone.as_phone]
+
+
+def sample(gateway, name, phone):
+    text = request(gateway.port, "GET", "/metrics", headers=gateway.headers).body.decode()
+    lines = [l for l in text.splitlines() if l.startswith(f'pocketfleet_prompt_{name}_total{{phone="{phone}"}} ')]
+    return float(lines[0].split()[1]) if lines else 0.0
+
+
+def believed(gateway, phones):
+    """Tokens of prompts that the phones were thought to have, and that they had."""
+    return tuple(sum(sample(gateway, name, p.as_phone) for p in phones)
+                 for name in ("expected_cached_tokens", "cached_tokens"))
+
+
+def test_an_answer_is_known_to_be_in_the_cache(start, slow_phones):
+    """Short prompts, long answers: what is thought to be cached is what the phones say they had."""
+    gateway = start.gateway(slow_phones, SETTINGS)
+    talk = Talk(gateway, 3, words=8)
+    talk.answer = 120
+    shares = []
+    for turn in range(TURNS):
+        before = believed(gateway, slow_phones)
+        talk.turn()
+        thought, had = (after - b for after, b in zip(believed(gateway, slow_phones), before))
+        if turn > 0:
+            shares.append(thought / had)
+            assert talk.cached() > 0.8, talk.timings
+    assert len(set(talk.phones)) == 1, talk.phones
+    # Without the answers it would be a third and less.
+    assert all(0.7 < share < 1.3 for share in shares), shares
+
+
+@pytest.mark.parametrize("engine_keeps", [True, False])
+def test_prompts_that_lost_their_slot_are_known_if_the_engine_keeps_them(start, llama_programs, slow_model,
+                                                                         engine_keeps):
+    """Three conversations in turn on one slot. Today's llama-server fetches what lost it back from --cache-ram; that
+    is learned from what it says it had, and not believed of one that does not."""
+    more = () if engine_keeps else ("--cache-ram", "0")
+    phone = start.own(LlamaServer(llama_programs, slow_model, "slow", slots=1, more=more))
+    gateway = start.gateway([phone.entry(max_concurrency=1)], SETTINGS)
+    talks = [Talk(gateway, about, words=100) for about in range(51, 54)]
+    rounds = []
+    for _ in range(TURNS):
+        before = believed(gateway, [phone])
+        for talk in talks:
+            talk.turn()
+        rounds.append([after - b for after, b in zip(believed(gateway, [phone]), before)])
+    shares = [min(talk.cached(i) for talk in talks) for i in range(1, TURNS)]
+    if engine_keeps:
+        assert min(shares) > 0.5, "the engine has them all"
+        assert rounds[1][0] < 0.5 * rounds[1][1], ("nobody knows it yet", rounds)
+        assert all(0.7 < thought / had < 1.3 for thought, had in rounds[3:]), rounds
+    else:
+        assert max(shares) < 0.3, "each pushes the others out"
+        assert all(thought < 0.3 * sum(t["prompt_n"] for t in talks[0].timings) for thought, _ in rounds), rounds
 
 
 def test_conversations_side_by_side_stay_apart(start, slow_phones):

@@ -259,6 +259,35 @@ TEST_P(sim_engine, slows_down_on_command) {
   EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(90));  // 20 ms a token
 }
 
+TEST_P(sim_engine, reads_slowly_too_while_it_is_slow) {
+  auto settings = fast(GetParam());
+  settings.prefill_rate = 1000;
+  run(settings);
+  fault slow;
+  slow.kind = fault_kind::slow;
+  slow.factor = 0.1;
+  phones_->set(0, slow);
+  json long_prompt = body(1);
+  long_prompt["messages"][0]["content"] = std::string(80, 'x');  // with the template some 30 tokens
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_EQ(text(ask(route(), long_prompt)), " 1");
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(200));
+}
+
+TEST_P(sim_engine, shares_its_speed_if_told_so) {
+  auto settings = fast(GetParam());
+  settings.slots = 2;
+  settings.decode_rate = 200;
+  settings.gain_of_more = 0;
+  run(settings);
+  client beside(port());
+  beside.post(route(), body(100'000));
+  ASSERT_TRUE(becomes([](const phone_state& s) { return s.tokens > 0; }));
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_EQ(text(chat(20)), count(1, 20));
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(150));  // 100 alone, 200 for two
+}
+
 TEST_P(sim_engine, is_steered_over_http) {
   client one(port());
   const json fault_body{{"kind", "reset_after"}, {"after_tokens", 3}, {"times", 1}};

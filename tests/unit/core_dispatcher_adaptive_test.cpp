@@ -84,6 +84,22 @@ TEST_F(adaptive_test, a_conversation_goes_on_where_it_was) {
   EXPECT_EQ(asked(next), "b");
 }
 
+TEST_F(adaptive_test, what_a_phone_has_said_itself_it_need_not_read) {
+  begin_adaptive({phone_named("a"), phone_named("b")});
+  for (const char* name : {"a", "b"}) teach(name, 10);
+  want first;
+  first.prompt_bytes = 40;
+  first.prefix = {{1, 40}};
+  first.only = id("b");
+  const grant g = take(first);
+  EXPECT_TRUE(g.foreseen);
+  d_->settle(g, verdict::success, now_, {}, {{1, 40}, {2, 4000}});
+  want next;
+  next.prompt_bytes = 4040;
+  next.prefix = {{1, 40}, {2, 4000}, {3, 4040}};
+  EXPECT_EQ(asked(next), "b");
+}
+
 TEST_F(adaptive_test, after_the_phone_was_down_its_cache_is_known_to_be_gone) {
   begin_adaptive({phone_named("a"), phone_named("b")});
   for (const char* name : {"a", "b"}) teach(name, 10);

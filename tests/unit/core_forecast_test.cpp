@@ -145,6 +145,42 @@ TEST_F(forecaster_test, an_engine_that_does_not_say_what_it_had_read_is_not_take
   EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
 }
 
+TEST_F(forecaster_test, an_answer_is_read_with_its_prompt) {
+  serve(fast_, answer(100, 10, 1000, 50), asking(4000));
+  want w = asking(4000);
+  w.prefix = {{1, 4000}};
+  const forecast f = begin(fast_, w);
+  forecasts_.end(fast_, f, answer(100, 10, 1000, 50), 0, now_, {{1, 4000}, {2, 4400}});
+  want next = asking(4800);
+  next.prefix = {{1, 4000}, {2, 4400}, {3, 4800}};
+  const double with_answer = takes(fast_, next);
+  next.prefix = {{1, 4000}, {7, 4400}, {3, 4800}};
+  EXPECT_NEAR(takes(fast_, next) - with_answer, 100 / 50.0, 0.1);
+}
+
+/// Two conversations in turn in one slot; how fast their prompts are read shows what the engine keeps.
+TEST_F(forecaster_test, an_engine_that_keeps_prompts_beside_its_slots_need_not_say_so) {
+  serve(fast_, answer(100, 10, 1000, 50), asking(4000));
+  serve(slow_, answer(100, 10, 1000, 50), asking(4000));
+  want turn[2] = {asking(0), asking(0)};
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    want& w = turn[i % 2];
+    w.prompt_bytes += 2000;
+    w.prefix.push_back({10 * (i % 2 + 1) + i, static_cast<std::uint32_t>(w.prompt_bytes)});
+    const std::uint64_t tokens = w.prompt_bytes / 4;
+    measured all = answer(100, 10, tokens, 50);
+    measured last = answer(100, 10, tokens, 50, i < 2 ? 0 : tokens - 500);
+    last.cached_tokens = 0;  // it does not say
+    serve(slow_, all, w);
+    serve(fast_, last, w);
+  }
+  want next = turn[0];
+  next.prompt_bytes += 400;
+  next.prefix.push_back({99, static_cast<std::uint32_t>(next.prompt_bytes)});
+  EXPECT_NEAR(takes(slow_, next) - takes(fast_, next), 2000 / 50.0, 1);
+  EXPECT_NEAR(fast_.speeds(now_).front().prefill, 50, 1);
+}
+
 TEST_F(forecaster_test, a_model_that_is_not_in_memory_is_read_first) {
   measured m = answer(100, 10);
   m.load_time = seconds{12};

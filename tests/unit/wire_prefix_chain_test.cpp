@@ -179,6 +179,59 @@ TEST(prefix_chain, the_same_conversation_in_two_dialects_has_the_same_marks) {
   EXPECT_EQ(prefix_of(ours->what), prefix_of(openai({{"messages", messages}})));
 }
 
+answer spoken(std::initializer_list<std::pair<piece_kind, const char*>> pieces) {
+  answer a;
+  for (const auto& [kind, text] : pieces) a.append(kind, text);
+  return a;
+}
+
+prefix_chain with_answer(const question& q, const answer& said) {
+  prompt_end end;
+  const prefix_chain prompt = prefix_of(q, &end);
+  return prefix_with(prompt, end, said);
+}
+
+TEST(prefix_with_answer, is_what_the_next_turn_begins_with) {
+  json messages{said("system", "be brief"), said("user", "hello")};
+  const auto had =
+      with_answer(chat(messages), spoken({{piece_kind::content, "he"}, {piece_kind::content, "y"}}));
+  messages.push_back(said("assistant", "hey"));
+  EXPECT_EQ(had, prefix_of(chat(messages)));
+  messages.push_back(said("user", "and now?"));
+  EXPECT_EQ(common(had, prefix_of(chat(messages))), 3U);
+  EXPECT_EQ(had.back().bytes, 8U + 6U + 4U + 5U + 9U + 3U);
+}
+
+TEST(prefix_with_answer, whichever_dialect_goes_on) {
+  const json first{{"role", "user"}, {"content", "hello"}};
+  const json block{{"type", "text"}, {"text", "hey"}};
+  const json more{{"role", "user"}, {"content", "and now?"}};
+  const answer hey = spoken({{piece_kind::content, "hey"}});
+  const json in_parts{{"role", "assistant"}, {"content", json::array({block})}};
+  const auto had = with_answer(openai({{"messages", json::array({first})}}), hey);
+  EXPECT_EQ(common(had, prefix_of(openai({{"messages", json::array({first, in_parts, more})}}))), had.size());
+  const auto of_claude = with_answer(anthropic({{"max_tokens", 5}, {"messages", json::array({first})}}), hey);
+  const auto next =
+      prefix_of(anthropic({{"max_tokens", 5}, {"messages", json::array({first, in_parts, more})}}));
+  EXPECT_EQ(common(of_claude, next), of_claude.size());
+  EXPECT_GT(of_claude.size(), 1U);
+}
+
+TEST(prefix_with_answer, the_probabilities_beside_it_are_no_text) {
+  const auto plain = spoken({{piece_kind::content, "hey"}});
+  const auto beside = spoken({{piece_kind::logprobs, "{}"}, {piece_kind::content, "hey"}});
+  const question q = chat({said("user", "hello")});
+  EXPECT_EQ(with_answer(q, plain), with_answer(q, beside));
+}
+
+TEST(prefix_with_answer, nothing_where_the_next_turn_shows_something_else) {
+  const question q = chat({said("user", "hello")});
+  EXPECT_TRUE(with_answer(q, spoken({{piece_kind::reasoning, "hm"}, {piece_kind::content, "hey"}})).empty());
+  EXPECT_TRUE(with_answer(q, spoken({{piece_kind::content, "hey"}, {piece_kind::tool_call, "[]"}})).empty());
+  EXPECT_TRUE(with_answer(q, {}).empty());
+  EXPECT_TRUE(with_answer(raw("hello"), spoken({{piece_kind::content, "hey"}})).empty());
+}
+
 TEST(name_hash, of_nothing_only_is_0) {
   EXPECT_EQ(name_hash(""), 0U);
   EXPECT_EQ(name_hash("", 7), 0U);
@@ -219,6 +272,23 @@ TEST_P(conversations, chains_are_bounded_and_rise_and_grow_at_their_end) {
       ASSERT_GE(after[same - 1].bytes, before.back().bytes - before.back().bytes / 8 - 1);
     }
     before = after;
+  }
+}
+
+TEST_P(conversations, an_answer_makes_the_marks_that_the_next_turn_has) {
+  json messages;
+  for (int turn = 0; turn < 100; ++turn) {
+    messages.push_back(message());
+    json next = message();
+    next["role"] = "assistant";
+    const answer its = [&] {
+      answer a;
+      a.append(piece_kind::content, next["content"].get<std::string>());
+      return a;
+    }();
+    const auto had = with_answer(chat(messages), its);
+    messages.push_back(next);
+    ASSERT_EQ(had, prefix_of(chat(messages))) << "turn " << turn;
   }
 }
 

@@ -85,6 +85,7 @@ struct sim_arguments {
   double prefill_rate = 200;
   unsigned load_ms = 0;
   unsigned slots = 1;
+  double gain_of_more = 1;
   bool prompt_cache = true;
   unsigned answer_tokens = 24;
   unsigned context = 4096;

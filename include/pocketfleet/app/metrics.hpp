@@ -77,8 +77,8 @@ class metrics {
                        const Args&... args);
 
   prometheus::Registry registry_;
-  counters requests_, attempts_, prompt_tokens_, answer_tokens_, retries_, rescues_, hedges_, probes_,
-      heartbeats_;
+  counters requests_, attempts_, prompt_tokens_, cached_tokens_, thought_cached_, answer_tokens_, retries_,
+      rescues_, hedges_, probes_, heartbeats_;
   histograms request_seconds_, first_token_seconds_, attempt_seconds_, attempt_first_token_seconds_,
       queue_seconds_;
   by_labels<prometheus::Gauge> tokens_per_second_;

@@ -48,6 +48,7 @@ struct grant {
   bool trial = false;      ///< the one that a half-open breaker lets through
   bool alone = false;      ///< nothing else ran on the phone when it was given
   bool hedge = false;      ///< beside another phone that is late
+  bool foreseen = false;   ///< by a policy that wants to know what the phone's cache has
   forecast run{};          ///< what it was thought to take
   duration late_after{0};  ///< a first token later than that is later than 19 of 20; 0: not known
 };
@@ -121,8 +122,10 @@ class dispatcher {
   /// The phone answers: a retry no longer counts against the budget.
   std::vector<granted> answered(grant& what, time_point now);
 
-  /// A grant ends. `m`: what the engine has measured, if it has.
-  std::vector<granted> settle(const grant& what, verdict how, time_point now, const measured& m = {});
+  /// A grant ends. `m`: what the engine has measured, if it has. `holds`: what the phone's cache has of it
+  /// now, if more than the prompt.
+  std::vector<granted> settle(const grant& what, verdict how, time_point now, const measured& m = {},
+                              const prefix_chain& holds = {});
 
   /// A heartbeat of the phone, or of the member of a group, with that id; without one nothing happens. When
   /// no other comes for three intervals, the phone is quiet.

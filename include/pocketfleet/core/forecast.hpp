@@ -82,7 +82,7 @@ struct forecast {
   std::uint64_t number = 0;  ///< of the run
   std::string model{};       ///< normalized, as the phone's speed with it is kept
   std::uint64_t prompt_bytes = 0;
-  std::uint64_t cached_bytes = 0;  ///< of these: thought to be in the phone's cache
+  prefix_belief cached{};  ///< what of it is thought to be in the phone's cache
   std::uint32_t answer_limit = 0;
   double beside = 0;  ///< requests that ran there already
   estimate takes{};
@@ -136,8 +136,9 @@ class forecaster {
   forecast begin(phone_past& phone, std::string_view model, const want& wanted, const workplace& there,
                  const estimate& takes, time_point now);
 
-  /// It has ended. `beside`: requests that still run there.
-  void end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside, time_point now);
+  /// It has ended. `beside`: requests that still run there. `holds`: as prefix_memory::release().
+  void end(phone_past& phone, const forecast& what, const measured& m, std::uint32_t beside, time_point now,
+           const prefix_chain& holds = {});
 
  private:
   /// Of one model, wherever it runs.

@@ -31,13 +31,18 @@ class permit {
   permit& operator=(const permit&) = delete;
   ~permit() { settle(verdict::neutral); }
 
-  void settle(verdict how, const measured& m = {});
+  /// `holds`: as dispatcher::settle().
+  void settle(verdict how, const measured& m = {}, const prefix_chain& holds = {});
   void answered();  ///< the phone answers: a retry no longer counts against the budget
   const std::shared_ptr<const phone_target>& phone() const { return grant_.phone; }
   const pace& known() const { return grant_.known; }
   /// Asked for, on any thread, when the phone is a group that has failed: nothing more will come.
   const std::stop_token& lost() const { return lost_; }
   duration late_after() const { return grant_.late_after; }  ///< as grant::late_after
+  bool foreseen() const { return grant_.foreseen; }          ///< as grant::foreseen
+
+  /// Of a prompt of that many tokens: those that were thought to be in the phone's cache.
+  std::uint64_t thought_cached(std::uint64_t prompt_tokens) const;
 
  private:
   desk* desk_ = nullptr;
@@ -95,7 +100,7 @@ class desk {
   };
 
   permit hand_out(grant what);  // locked
-  void settle(const grant& what, verdict how, const measured& m = {});
+  void settle(const grant& what, verdict how, const measured& m = {}, const prefix_chain& holds = {});
   void answered(grant& what);
   template <class Event>
   void run(Event event);

@@ -12,6 +12,7 @@
 #include "pocketfleet/service/ports.hpp"
 #include "pocketfleet/service/settings.hpp"
 #include "pocketfleet/wire/answer.hpp"
+#include "pocketfleet/wire/prefix_chain.hpp"
 #include "pocketfleet/wire/question.hpp"
 
 namespace pocketfleet {
@@ -73,6 +74,7 @@ class dispatch {
   struct job {
     question what;
     want wanted;
+    prompt_end end{};      // of the prompt
     std::string cannot{};  // why some engines cannot do it; empty: all can
     bool rescue = true;
     bool keep = false;  // the answer goes into the cache
@@ -99,8 +101,8 @@ class dispatch {
                                            const runner_maker& make);
   task<result<void>> attempts(generation& g, phone_client& phones, const job& j);
   static void begin_anew(want& wanted, story& so_far, const job& j);
-  void note(story& so_far, generation& g, permit& held, const attempt_result& a, time_point began,
-            bool progressed);
+  void note(story& so_far, generation& g, const job& j, permit& held, const attempt_result& a,
+            time_point began, bool progressed);
   void finish(generation& g, const attempt_result& a, const story& so_far, const job& j);
   bool caches(const question& q, bool use_cache) const;
 

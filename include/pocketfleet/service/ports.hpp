@@ -177,6 +177,7 @@ struct http_call {
   std::string session;   ///< which conversation it belongs to, in the client's words; empty: it has not said
   bool patient = false;  ///< the client lets others go first
   time_point began{};
+  time_point deadline = time_point::max();      ///< the client waits no longer
   executor where;                               ///< the worker
   phone_client* phones = nullptr;               ///< the worker's
   std::stop_token gone;                         ///< the client has left
@@ -208,6 +209,9 @@ struct attempt_record {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t answer_tokens = 0;
   nanoseconds answer_time{0};  ///< the engine's own, 0 if unknown
+  // Of the prompt:
+  std::uint64_t cached_tokens = 0;   ///< those that the phone had read before, as far as its engine says
+  std::uint64_t thought_cached = 0;  ///< those that it was thought to have; 0 for a policy that does not ask
 };
 
 /// Called on any worker, outside every lock.

@@ -31,7 +31,8 @@ enum class fault_kind : std::uint8_t {
   error_in_stream,   ///< request: the engine's error event after k tokens; 0: HTTP 500, as the engines do
   garbage,           ///< request: a line that is not JSON after k tokens, then the answer goes on
   huge_line,         ///< request: 2 MiB of one line after k tokens, then the answer goes on
-  slow,              ///< request: decode rate times `factor`; also slows running answers when `times` is 0
+  slow,  ///< request: decode rate times `factor`; when `times` is 0 the whole phone is slower: running
+         ///< answers too, and how it reads prompts
 };
 
 std::string_view to_string(fault_kind kind);  ///< the enumerator's own name

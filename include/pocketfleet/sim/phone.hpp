@@ -42,12 +42,14 @@ struct phone_settings {
   std::uint16_t port = 0;                   ///< 0: any free one
 
   double prefill_rate = 200;
-  double decode_rate = 10;  ///< of each slot
+  double decode_rate = 10;  ///< of a request that runs alone
   milliseconds load_time{
       0};  ///< ollama: at the first request and after keep_alive; llama-server: after start()
   milliseconds keep_alive{std::chrono::minutes(5)};  ///< ollama: unless the request says otherwise
   unsigned slots = 1;                                ///< OLLAMA_NUM_PARALLEL, -np; more requests wait in line
-  unsigned context = 4096;                           ///< tokens a slot
+  double gain_of_more = 1;      ///< what each further request at once adds to the speed of one alone; 1: they
+                                ///< do not notice each other, 0: they share what one would have
+  unsigned context = 4096;      ///< tokens a slot
   bool prompt_cache = true;     ///< each slot keeps its last prompt and answer; what a prompt begins alike is
                                 ///< not read again, until the model is unloaded or the phone starts anew
   unsigned answer_tokens = 24;  ///< length of an answer when the client sets no limit

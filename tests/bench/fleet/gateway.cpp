@@ -43,10 +43,12 @@ class gateway final : public balancer {
     if (grant& g = grants_.at(request); g.retry) take(dispatcher_.answered(g, at(now)), out);
   }
 
+  void answered(std::size_t, const prefix_chain& holds) override { holds_ = holds; }
+
   void ended(std::size_t request, std::size_t, verdict how, const measured& m, double now,
              starts& out) override {
     const grant g = std::move(grants_.extract(request).mapped());
-    take(dispatcher_.settle(g, how, at(now), m), out);
+    take(dispatcher_.settle(g, how, at(now), m, std::exchange(holds_, {})), out);
   }
 
   void found(std::size_t phone, const phone_report& what, double now, starts& out) override {
@@ -89,6 +91,7 @@ class gateway final : public balancer {
   }
 
   dispatcher dispatcher_;
+  prefix_chain holds_;  // by the request that ends next
   std::vector<std::string> ids_;
   ticket tickets_ = 0;
   std::map<ticket, std::size_t> waiting_;  // requests

@@ -12,6 +12,7 @@ constexpr double expected_answer = 140;  // the workloads' mean
 struct ideas {
   bool by_prefix = false;
   bool moves = false;
+  bool loyal = false;   ///< to whichever phone has read most of it, whatever that phone is doing
   double spares = 0;    ///< share of a displaced text that somebody will want again
   double patience = 1;  ///< so much later an answer may be for being begun at once; a batch's may not
 };
@@ -118,8 +119,9 @@ class matchmaker : public balancer {
     for (std::size_t p = 0; p < phones_.size(); ++p) {
       if (!may(w, p)) continue;
       const bool now = free(p) && phones_[p].booked == 0;
-      const double in =
+      double in =
           (free(p) ? 0 : world_.busy_for(p, expected_answer)) + phones_[p].booked + takes(p, w.request);
+      if (what_.loyal) in += 1e6 * world_.takes(p, w.request, true, 1) / world_.takes(p, w.request, false, 1);
       const double with_loss = in + what_.spares * world_.displaces(p, w.request);
       if (best == phones_.size() || in < soonest) {
         soonest = in;
@@ -130,7 +132,7 @@ class matchmaker : public balancer {
         kindest = p;
       }
     }
-    if (kindest == phones_.size()) return best;
+    if (kindest == phones_.size() || what_.loyal) return best;
     const bool soon_enough = takes(kindest, w.request) <= (w.batch ? 1 : what_.patience) * soonest;
     const bool at_once = free(best) && phones_[best].booked == 0;
     return at_once || soon_enough ? kindest : best;
@@ -180,6 +182,7 @@ class matchmaker : public balancer {
 constexpr std::array proposals{
     std::pair<std::string_view, ideas>{"ideal", {}},
     std::pair<std::string_view, ideas>{"ideal-prefix-order", {.by_prefix = true}},
+    std::pair<std::string_view, ideas>{"ideal-loyal", {.loyal = true}},
     std::pair<std::string_view, ideas>{"ideal-moving", {.moves = true}},
     std::pair<std::string_view, ideas>{"ideal-sparing", {.spares = 0.7}},
     std::pair<std::string_view, ideas>{"ideal-at-once", {.patience = 2}},

@@ -42,7 +42,7 @@ class author {
   }
 
   /// The next thing said in a conversation that stands at `before`.
-  request go_on(const request& before, std::size_t its_index, double think) {
+  request go_on(request& before, std::size_t its_index, double think) {
     request r;
     r.after = its_index;
     r.arrival = think;
@@ -52,6 +52,7 @@ class author {
     r.owner = before.owner;
     r.prompt.push_back({before.answer_id, before.answer});
     weigh(r);
+    before.answer_bytes = r.bytes.back();
     say(r, message_median / 1.5);
     return r;
   }

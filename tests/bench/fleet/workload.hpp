@@ -15,6 +15,7 @@ struct request {
   std::uint32_t limit = 0;      ///< set by the client; 0: none
   std::uint64_t answer_id = 0;  ///< of the text that ends with the answer
   std::uint32_t prompt_bytes = 0;
+  std::uint32_t answer_bytes = 0;    ///< 0: nobody goes on behind it
   std::vector<std::uint32_t> bytes;  ///< of each segment of the prompt
   std::uint64_t owner = 0;
   bool batch = false;

@@ -265,6 +265,11 @@ void world::whole(std::size_t r) {
   result_.tokens_written += asked.answer;
   p.phone.reset();
   starts out;
+  if (asked.answer_bytes > 0) {
+    prefix_chain next = p.wanted.prefix;
+    next.push_back({scatter(asked.answer_id), asked.prompt_bytes + asked.answer_bytes});
+    by_->answered(r, next);
+  }
   by_->ended(r, phone, verdict::success, measured_of(j, phones_[phone].what.spec()), now_, out);
   end(r, fate::end::answered);
   carry_out(std::move(out));

@@ -47,6 +47,8 @@ class balancer {
   /// False: refused, and there is no point in waiting.
   virtual bool arrive(std::size_t request, const want& wanted, double now, starts& out) = 0;
   virtual void shown(std::size_t, double, starts&) {}
+  virtual void answered(std::size_t, const prefix_chain&) {
+  }  ///< with what its next turn begins; then ended()
   virtual void ended(std::size_t request, std::size_t phone, verdict how, const measured& m, double now,
                      starts& out) = 0;
   virtual void found(std::size_t phone, const phone_report& what, double now, starts& out) = 0;
