@@ -5,6 +5,7 @@ import pytest
 
 from admin_side import NETWORKS, admin, listed, path_to, refused, with_operator
 from harness import until
+from test_events import Watcher
 from test_heartbeat import TOKEN, battery, beat, beat_of, token_file  # noqa: F401
 
 MEMBER = {"name": "galaxy", "host": "10.9.9.2", "port": 50052}
@@ -117,6 +118,18 @@ def test_each_members_readings_are_shown(heard):
     assert heard.metric("pocketfleet_group_member_heartbeat_age_seconds", **by) < 60
     assert not [labels for name, labels in heard.metrics() if name == "pocketfleet_group_member_charging"
                 and ("member", "pixel") in labels], "unknown is no 0"
+
+
+def test_who_watches_sees_the_worst_of_all_and_each(heard):
+    beat(heard, beat_of("pf-master", **battery(31, 80, False)))
+    beat(heard, beat_of("pf-a", **battery(39.5, 90, False)))
+    beat(heard, beat_of("pf-b", **battery(None, 20, True)), token=OWN_TOKEN)
+    with Watcher(heard.port) as watcher:
+        big = next(p for p in watcher.next()[1]["phones"] if p["name"] == "big")
+    assert (big["temperature"], big["battery"], big["charging"]) == (39.5, 20, True)
+    assert big["members"] == [
+        {"name": "galaxy", "state": None, "temperature": 39.5, "battery": 90, "charging": False},
+        {"name": "pixel", "state": None, "temperature": None, "battery": 20, "charging": True}]
 
 
 def answered_by(gateway, count=4):

@@ -67,6 +67,18 @@ TEST_F(condition_test, who_no_longer_says_anything_spares_it_too) {
   EXPECT_FALSE(status("big").quiet);
   now_ += 2s;
   EXPECT_TRUE(status("big").quiet);
+  EXPECT_EQ(take().phone->name, "other");
+  EXPECT_EQ(take().phone->name, "big") << "as there is no other";
+}
+
+TEST_F(condition_test, a_choice_sees_it_when_only_time_has_passed) {
+  says("pf-a", {.temperature_c = 30}, 10s);
+  const grant held = take();
+  EXPECT_EQ(held.phone->name, "big");
+  settle(held);
+  now_ += 31s;
+  EXPECT_EQ(take().phone->name, "other");
+  EXPECT_EQ(take().phone->name, "big");
 }
 
 TEST_F(condition_test, the_master_has_a_word_too) {
