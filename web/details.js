@@ -29,6 +29,7 @@ function slowed(p) {
   return p.slowdown < 0.9 ? `, ${percent(100 * p.slowdown)} of its best` : "";
 }
 
+/** Words, and what is told of a phone; nothing (null): the line is left out. */
 const facts = [
   ["Address", (p) => p.address],
   ["Engine", (p) => p.engine],
@@ -44,7 +45,7 @@ const facts = [
   ["Reads prompts", (p) => (p.learned_prompt_tokens_per_s === null ? "–" : `${rate(p.learned_prompt_tokens_per_s)} tokens/s`)],
   ["First token", (p) => time(p.first_token_ms)],
   ["Answers", (p) => `${count(p.answers)}, ${count(p.failures)} failed`],
-  ["Members", (p) => list(p.members?.map(member))],
+  ["Members", (p) => (p.members?.length ? list(p.members.map(member)) : null)],
   ["Temperature", (p) => degrees(p.temperature)],
   ["Battery", battery],
   ["Memory", memory],
@@ -91,7 +92,11 @@ export class Details {
     say(byId("details-state"), p.condition.words);
     say(byId("details-reason"), reasonOf(p));
     this._plot.draw(p.history);
-    facts.forEach(([, read], i) => say(this._values[i], read(p)));
+    facts.forEach(([, read], i) => {
+      const told = read(p);
+      this._values[i].parentElement.hidden = told === null;
+      say(this._values[i], told ?? "");
+    });
     say(byId("drain"), p.drained ? "Put back into service" : "Drain");
     say(byId("drain-hint"), p.drained ? "It gets requests again." : "No new requests; running ones are finished.");
   }

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "browser"))
 from browser import Browser  # noqa: E402
 from client import request  # noqa: E402
 from harness import program, sanitized, until  # noqa: E402
-from showroom import PHONES, Showroom  # noqa: E402
+from showroom import PHONES, TOKEN, Showroom  # noqa: E402
 
 KILLED = 6.0  # seconds within which a phone that was killed is red
 
@@ -144,7 +144,8 @@ def test_everything_known_of_a_phone(start, tmp_path, page_of):
     assert page.text(f"{page.row('galaxy-s10')} .condition") == "Resting"
     assert page.text(f"{page.row('redmi-note-12')} .condition") == "Spared"
     page.do("click", at=f"{page.row('pixel-8')} button")
-    facts = page.text("#details-facts")
+    facts = page.do("value", script="document.getElementById('details-facts').innerText")
+    assert "Members" not in facts, "it is no group"
     assert re.search(r"Learned speed\s*–\s*Reads prompts\s*–", facts), "it has answered nothing yet"
     for said in ("127.0.0.1:", "ollama", "qwen2.5:1.5b", "0 of 2 permits", "closed", "34.1 °C", "81 %, charging", "GiB free", "-51 dBm"):
         assert said in facts.replace("−", "-"), (said, facts)
@@ -166,6 +167,23 @@ def test_everything_known_of_a_phone(start, tmp_path, page_of):
 
 
 # ---- what it does
+
+
+def test_each_member_of_a_group_is_told(start, tmp_path, page_of):
+    master, = start.sim(1, "llama-server")
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    members = [{"name": "galaxy", "host": "10.9.9.2", "id": "pf-a"}, {"name": "pixel", "host": "10.9.9.3"}]
+    gateway = start.gateway([master.entry(name="big", group={"members": members})],
+                            {"registration": "known", "fleet_token_file": str(token)})
+    said = {"id": "pf-a", "interval_s": 600, "battery": {"temperature_c": 40.5, "level": 81, "charging": True}}
+    reply = request(gateway.port, "POST", "/fleet/heartbeat", json.dumps(said), {"Authorization": f"Bearer {TOKEN}"})
+    assert reply.status == 200, reply
+    page = page_of(gateway)
+    page.do("click", at=page.row("big") + " button")
+    page.until_text("#details-facts", r"galaxy: 40\.5.°C, 81.%")
+    assert "pixel: –" in page.text("#details-facts")
 
 
 def test_a_prompt_streams_and_is_stopped(pair, page_of):
