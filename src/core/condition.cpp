@@ -31,11 +31,11 @@ std::optional<seconds> vitals::heard_ago(time_point now) const {
 }
 
 void condition::depend_on(const std::vector<group_member>& members) {
-  std::vector<member> before = std::exchange(members_, {});
+  const std::vector<member> before = std::exchange(members_, {});
   for (const group_member& m : members) {
     const auto known = std::find_if(before.begin(), before.end(),
                                     [&](const member& b) { return !m.id.empty() && b.who.id == m.id; });
-    members_.push_back({m, known != before.end() ? std::move(known->is) : vitals(*settings_)});
+    members_.push_back({m, known != before.end() ? known->is : vitals(*settings_)});
   }
 }
 
@@ -87,6 +87,7 @@ time_point condition::same_until(time_point now) const {
 
 std::vector<member_status> condition::members(time_point now) const {
   std::vector<member_status> out;
+  out.reserve(members_.size());
   for (const member& m : members_) out.push_back({m.who.name, m.is.reads, m.is.heard_ago(now)});
   return out;
 }
