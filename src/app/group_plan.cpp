@@ -18,7 +18,7 @@ const group_member_config* worker_named(const group_config& group, const std::st
 }  // namespace
 
 result<group_config> planned_without(const group_config& group, std::size_t worker) {
-  const auto refuse = [](const std::string& why) { return error(errc::bad_request, why); };
+  const auto refuse = [](std::string why) { return error(errc::bad_request, std::move(why)); };
   if (group.replan.phones.empty()) return refuse("the file has no \"replan\"");
   const auto model = load_model_shape(group.replan.model.empty() ? group.model : group.replan.model);
   if (!model) return refuse(model.error().message);
@@ -38,7 +38,11 @@ result<group_config> planned_without(const group_config& group, std::size_t work
     with_master = with_master || leads;
     devices.push_back(std::move(d));
   }
-  if (!with_master) return refuse(group.replan.phones + " has no phone that is called " + group.master.name);
+  if (!with_master) {
+    std::string why = group.replan.phones;  // joined with + g++ 12 takes it for a short one
+    why.append(" has no phone that is called ").append(group.master.name);
+    return refuse(std::move(why));
+  }
   plan_options options;
   options.context = group.replan.context;
   options.batch = group.replan.batch;
