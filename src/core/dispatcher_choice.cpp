@@ -3,7 +3,6 @@
 #include <cassert>
 
 #include "pocketfleet/core/dispatcher.hpp"
-#include "pocketfleet/core/model_name.hpp"
 
 namespace pocketfleet {
 namespace {

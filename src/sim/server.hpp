@@ -60,7 +60,6 @@ class phone::server : public std::enable_shared_from_this<phone::server> {
   boost::asio::awaitable<void> accept(std::uint64_t run);
   void listen();
   void stop_listening(bool keep_port);
-  void apply(const fault& what);
   double speed(time_point now) const;
 
   boost::asio::ip::tcp::acceptor acceptor_;

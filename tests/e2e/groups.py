@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 
+import engines
 from client import request
 from harness import ROOT, Process, program, until
 
@@ -112,3 +113,12 @@ def stop(pid):
 def children_of(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as children:
         return [int(p) for p in children.read().split()]
+
+
+def unsplit_answer(start, llama_programs, model):
+    """What one llama-server answers to the question of these tests."""
+    alone = start.own(engines.LlamaServer(llama_programs, model))
+    reply = engines.request(alone.port, "POST", "/completion",
+                            {"prompt": "one two three", "n_predict": 40, "temperature": 0})
+    alone.stop()
+    return reply.json()["content"]

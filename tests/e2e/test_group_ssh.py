@@ -6,19 +6,14 @@ import subprocess
 
 import pytest
 
-import engines
-from groups import Group
+from groups import Group, unsplit_answer
 from harness import until
 from sshd import sshd_with_shell  # noqa: F401
 
 
 @pytest.fixture(scope="module")
 def unsplit(start_once, llama_programs, slow_model):
-    alone = start_once.own(engines.LlamaServer(llama_programs, slow_model))
-    reply = engines.request(alone.port, "POST", "/completion",
-                            {"prompt": "one two three", "n_predict": 40, "temperature": 0})
-    alone.stop()
-    return reply.json()["content"]
+    return unsplit_answer(start_once, llama_programs, slow_model)
 
 
 @pytest.fixture

@@ -10,18 +10,13 @@ import time
 import pytest
 
 import engines
-from groups import Group, children_of, free_port, of_another_version
+from groups import Group, children_of, free_port, of_another_version, unsplit_answer
 from harness import ROOT, Process, program, until
 
 
 @pytest.fixture(scope="module")
 def unsplit(start_once, llama_programs, slow_model):
-    """What one llama-server answers."""
-    alone = start_once.own(engines.LlamaServer(llama_programs, slow_model))
-    reply = engines.request(alone.port, "POST", "/completion",
-                            {"prompt": "one two three", "n_predict": 40, "temperature": 0})
-    alone.stop()
-    return reply.json()["content"]
+    return unsplit_answer(start_once, llama_programs, slow_model)
 
 
 @pytest.fixture
